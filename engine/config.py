@@ -1,0 +1,191 @@
+"""Strict configuration: YAML 1.2 with places, dotted overrides, pydantic models.
+
+Every error names file:line:column, the key, the value, what is allowed and the nearest name.
+"""
+
+from __future__ import annotations
+
+import io
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError
+
+from engine.errors import ConfigError, did_you_mean
+
+Path_ = tuple[str | int, ...]
+
+
+class Config(BaseModel):
+    """A configuration section: unknown keys are refused, values are not coerced across types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass
+class Source:
+    """Configuration as read: plain data, and where each value stands."""
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict)
+    positions: dict[Path_, tuple[int, int]] = field(default_factory=dict)
+    overrides: dict[Path_, str] = field(default_factory=dict)
+
+    def place(self, path: Path_) -> str:
+        """'configs/grpo.yaml:3:9 at method.kind', or the override that set the value."""
+        dotted = ".".join(map(str, path))
+        if (text := self._nearest(self.overrides, path)) is not None:
+            return f"override {text}"
+        line_column = self._nearest(self.positions, path)
+        where = f"{self.name}:{line_column[0]}:{line_column[1]}" if line_column else self.name
+        return f"{where} at {dotted}" if dotted else where
+
+    @staticmethod
+    def _nearest(table: dict[Path_, Any], path: Path_) -> Any:
+        """The entry of the longest prefix of path that has one."""
+        prefixes = (path[:n] for n in range(len(path), 0, -1))
+        return next((table[p] for p in prefixes if p in table), None)
+
+
+def read_source(path: Path | str, overrides: Sequence[str] = ()) -> Source:
+    """Read a YAML file and apply 'a.b=value' overrides. Raises ConfigError."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(
+            f"cannot read the config: {reason}", place=str(path), next_step="give the path of a YAML file"
+        ) from None
+    source = parse_source(text, str(path))
+    for override in overrides:
+        apply_override(source, override)
+    return source
+
+
+def parse_source(text: str, name: str) -> Source:
+    """Plain data and positions of a YAML mapping. Raises ConfigError with line and column."""
+    try:
+        loaded = YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        raise ConfigError(_problem(error), place=_mark(name, error), next_step="keep one of the two") from None
+    except MarkedYAMLError as error:
+        raise ConfigError(f"not valid YAML: {_problem(error)}", place=_mark(name, error)) from None
+    if loaded is not None and not isinstance(loaded, CommentedMap):
+        raise ConfigError(f"the file holds a {type(loaded).__name__}", place=name, allowed="a mapping of keys")
+    source = Source(name)
+    source.data = _plain(loaded if loaded is not None else CommentedMap(), (), source.positions)
+    return source
+
+
+def apply_override(source: Source, text: str) -> None:
+    """Set 'a.b=value' in the source; the value is read as YAML. Raises ConfigError."""
+    dotted, equals, value = text.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"override '{text}' is not key=value", allowed="for example trainer.steps=20")
+    target = source.data
+    for depth, key in enumerate(keys[:-1]):
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"override '{text}': {'.'.join(keys[: depth + 1])} is not a section")
+    try:
+        parsed = YAML(typ="rt").load(value)
+    except MarkedYAMLError as error:
+        raise ConfigError(f"override '{text}': not valid YAML: {_problem(error)}") from None
+    target[keys[-1]] = _plain(parsed, (), {})
+    source.overrides[tuple(keys)] = text
+
+
+def validate(model: type[M], source: Source, path: Path_ = ()) -> M:
+    """The section of the source at `path` as a model. Raises ConfigError naming every fault."""
+    data: Any = source.data
+    for key in path:
+        data = data.get(key, {}) if isinstance(data, dict) else data
+    try:
+        return model.model_validate(data, strict=False)
+    except ValidationError as error:
+        faults = [_fault(model, fault, source, path) for fault in error.errors()]
+    raise ConfigError("\n".join(faults), next_step="correct the file, or see `engine schema`")
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """Plain data as YAML text."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(data, stream)
+    return stream.getvalue()
+
+
+def _fault(model: type[BaseModel], fault: Any, source: Source, path: Path_) -> str:
+    """One fault of a validation as a line: place, value, what is allowed."""
+    loc = tuple(fault["loc"])
+    place = source.place(path + loc)
+    if fault["type"] == "extra_forbidden":
+        names = sorted(_field_names(model, loc[:-1]))
+        hint = did_you_mean(str(loc[-1]), names)
+        return f"{place}: unknown key '{loc[-1]}'.{hint}\n  allowed: {', '.join(names)}"
+    if fault["type"] == "missing":
+        return f"{place}: the key is missing"
+    value = repr(fault["input"])
+    hint = ""
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        hint = did_you_mean(fault["input"], fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+    return f"{place}: {value:.200} - {fault['msg']}{'.' + hint if hint else ''}"
+
+
+def _field_names(model: type[BaseModel], loc: Iterable[str | int]) -> set[str]:
+    """The keys that the section at loc takes."""
+    models: list[type[BaseModel]] = [model]
+    for key in loc:
+        fields = [m.model_fields[str(key)].annotation for m in models if str(key) in m.model_fields]
+        models = [m for annotation in fields for m in _models_in(annotation)] or models
+    return {name for m in models for name in m.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models named by an annotation such as X, X | None or list[X]."""
+    if (
+        isinstance(annotation, type)
+        and issubclass(annotation, BaseModel)
+        and not isinstance(annotation, types.GenericAlias)
+    ):
+        return [annotation]
+    return [m for argument in typing.get_args(annotation) for m in _models_in(argument)]
+
+
+def _plain(value: Any, path: Path_, positions: dict[Path_, tuple[int, int]]) -> Any:
+    """Round-trip YAML values as plain Python; fills positions with 1-based line and column."""
+    if isinstance(value, CommentedMap):
+        for key in value:
+            line, column = value.lc.value(key) if not isinstance(value[key], CommentedMap) else value.lc.key(key)
+            positions[(*path, key)] = (line + 1, column + 1)
+        return {str(key): _plain(item, (*path, key), positions) for key, item in value.items()}
+    if isinstance(value, CommentedSeq):
+        return [_plain(item, (*path, index), positions) for index, item in enumerate(value)]
+    for plain in (bool, int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    return value
+
+
+def _problem(error: MarkedYAMLError) -> str:
+    return str(error.problem or error.context or error).splitlines()[0]
+
+
+def _mark(name: str, error: MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name

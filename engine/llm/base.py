@@ -1,0 +1,76 @@
+"""What every language model client offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = Mapping[str, Any]
+"""One chat message: {"role": "system" | "user" | "assistant", "content": text or parts}."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What calls cost. `cost_usd` is None where no price is known."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [c for c in (self.cost_usd, other.cost_usd) if c is not None]
+        return Usage(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.seconds + other.seconds,
+            sum(costs) if costs else None,
+        )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The answer to one request: n choices, in order.
+
+    `parsed` has the JSON value of each choice when a schema was given, else it is empty.
+    `finish_reasons`: "stop", "length", ... a choice each.
+    """
+
+    texts: tuple[str, ...]
+    finish_reasons: tuple[str, ...]
+    parsed: tuple[Any, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def text(self) -> str:
+        return self.texts[0]
+
+
+class LLM(ABC):
+    """A language model behind one method. Safe to call from several threads.
+
+    `name` identifies model and place, for records and cache keys; it never holds a secret.
+    """
+
+    name: str
+
+    @abstractmethod
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        n: int = 1,
+        **sampling: Any,
+    ) -> Completion:
+        """n completions of the messages.
+
+        schema: a JSON schema that each answer must satisfy; `parsed` then holds the values.
+        sampling: temperature, top_p, max_tokens, seed, stop - the names of the OpenAI API.
+        Raises LLMUnavailable (down, refused, unknown model) and AnswerError (malformed even
+        after one repair request; `texts` of the last try are in its message).
+        """
