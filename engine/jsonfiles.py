@@ -6,6 +6,7 @@ which readers skip and the next writer cuts off.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -51,7 +52,8 @@ def write_text(path: Path | str, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise unwritable(path, error) from None
     _sync_folder(path.parent)
 

@@ -138,12 +138,13 @@ def redact(value: Any, key: str = "") -> Any:
     Secrets are the values of keys such as api_key, token, password and authorization, logins and
     keys inside URLs, and strings of the shape of well-known API keys.
     """
+    secret = _is_secret(key)
     if isinstance(value, Mapping):
-        return {name: redact(item, str(name)) for name, item in value.items()}
-    if _is_secret(key) and value not in (None, "", True, False):
-        return REDACTED
+        return {name: redact(item, key if secret else str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact(item) for item in value]
+        return [redact(item, key) for item in value]
+    if secret and value not in (None, "", True, False):
+        return REDACTED
     if isinstance(value, str):
         return _KEY_LIKE.sub(REDACTED, _URL_KEY.sub(rf"\1{REDACTED}", _URL_LOGIN.sub(REDACTED, value)))
     return value
