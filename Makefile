@@ -1,0 +1,62 @@
+# `make demo` and `make test` are all one needs; each sets up everything from a clean clone.
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+export VENV PYTHON TORCH TORCH_INDEX
+
+.PHONY: help demo test test-all check format bench setup lock clean distclean
+
+help:
+	@echo "make demo      see it work: optimize() and GRPO on this machine, about ten minutes"
+	@echo "make test      the tests (ARGS='tests/rl -k grpo' for some of them)"
+	@echo "make test-all  the slow tests too"
+	@echo "make check     lint, types, import layers, file and function sizes"
+	@echo "make format    let ruff format and fix"
+	@echo "make bench     the benchmarks"
+	@echo "make lock      requirements.lock anew, from pyproject.toml"
+	@echo "make clean     remove caches and build outputs (distclean: $(VENV) too); runs/ stays"
+
+demo: $(READY)
+	$(BIN)/engine model pull smollm2-135m
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(READY)
+	$(BIN)/engine model pull smollm2-135m
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-all: $(READY)
+	$(BIN)/engine model pull smollm2-135m
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_sizes.py
+	$(BIN)/python tools/check_leftovers.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/engine model pull smollm2-135m
+	@set -e; for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file $(ARGS); done
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml tools/setup.sh
+	@bash tools/setup.sh install
+	@touch $@
+
+lock:
+	@bash tools/setup.sh lock
+
+clean:
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Sets up the environment .venv from a clean clone, or brings it up to date; can be run again and
+# after an interrupt. `tools/setup.sh lock` makes requirements.lock anew instead.
+# Variables: PYTHON (interpreter), VENV (folder), TORCH (version), TORCH_INDEX (URL of an index of torch builds).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+VENV=${VENV:-.venv}
+TORCH=${TORCH:-2.13.0}
+LOCK=requirements.lock
+UNFINISHED=.setup-unfinished
+
+say() { printf '\n==> %s\n' "$*"; }
+fail() { printf '\nsetup: %s\n' "$*" >&2; exit 3; }
+
+suits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }
+
+find_python() {
+    for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.14; do
+        if command -v "$candidate" >/dev/null && suits "$candidate"; then command -v "$candidate"; return; fi
+        [ -z "${PYTHON:-}" ] || break
+    done
+    fail "needs Python 3.11 to 3.14; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1 || true).
+       Next: install one (Debian: apt install python3 python3-venv; macOS: brew install python@3.12),
+       or name one: make PYTHON=/path/to/python3.12"
+}
+
+make_venv() { # folder
+    local python; python=$(find_python)
+    "$python" -c 'import venv, ensurepip' 2>/dev/null ||
+        fail "$python cannot make environments (module venv or ensurepip is missing).
+       Next: install it (Debian: apt install python3-venv), or name another: make PYTHON=/path/to/python3"
+    # An install that was cut off leaves packages that look whole and are not, so start over.
+    if [ -e "$1/$UNFINISHED" ]; then say "The last set-up was cut off: starting over"; rm -rf "$1"; fi
+    if ! "$1/bin/python" -m pip --version >/dev/null 2>&1; then
+        say "Environment $1 with $("$python" --version)"
+        "$python" -m venv --clear "$1"
+    fi
+    touch "$1/$UNFINISHED"
+}
+
+pip_install() { # pip arguments
+    "$VENV/bin/python" -m pip install --disable-pip-version-check "$@" || {
+        "$VENV/bin/python" -m pip config list | grep -q constraint &&
+            echo "setup: pip's own configuration holds constraints (pip config list); they may forbid a version" >&2
+        fail "pip could not install: $*
+       Next: see pip's message above; run the same command again once it is resolved."
+    }
+}
+
+has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+install_torch() { # pip arguments, such as -c FILE
+    local have; have=$("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || true)
+    if [ "${have%%+*}" = "$TORCH" ]; then say "torch $have is there"; return; fi
+    if [ -n "${TORCH_INDEX:-}" ]; then
+        say "torch $TORCH from TORCH_INDEX"
+        pip_install "torch==$TORCH" --extra-index-url "$TORCH_INDEX" "$@"
+        return
+    fi
+    if ! has_gpu; then
+        say "torch $TORCH for the CPU"
+        if "$VENV/bin/python" -m pip install --disable-pip-version-check "torch==$TORCH+cpu" "$@" 2>/dev/null; then return; fi
+        [ "$(uname -s)" = Darwin ] ||
+            echo "No CPU build in pip's sources: the usual build may bring CUDA (3 GB). To save that:
+    make TORCH_INDEX=<URL of PyTorch's index of CPU wheels>"
+    fi
+    say "torch $TORCH"
+    pip_install "torch==$TORCH" "$@"
+}
+
+install() {
+    make_venv "$VENV"
+    install_torch -c "$LOCK"
+    say "The packages of $LOCK"
+    pip_install -r "$LOCK"
+    say "The engine itself, editable"
+    pip_install --quiet --no-deps --no-build-isolation --editable .
+    rm -f "$VENV/$UNFINISHED"
+    say "Ready: $VENV"
+}
+
+lock() {
+    VENV=$(mktemp -d)/venv
+    trap 'rm -rf "$(dirname "$VENV")"' EXIT
+    make_venv "$VENV"
+    install_torch
+    pip_install ".[rl,dev]"
+    # torch and what it brings differ between CPU and GPU; setup installs them before the lock.
+    { echo "# Made by 'make lock'. torch is not here: tools/setup.sh chooses its build."
+      "$VENV/bin/python" -m pip freeze --exclude trace-engine | grep -viE '^(torch|triton|nvidia-|cuda-)'; } >"$LOCK.new"
+    mv "$LOCK.new" "$LOCK"
+    say "$(grep -c == "$LOCK") packages pinned in $LOCK"
+}
+
+"${1:-install}"
