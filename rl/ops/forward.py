@@ -14,7 +14,7 @@ from engine.errors import InputError
 from rl.ops.layout import Layout, row_layout, tree_layout
 from rl.ops.logprobs import Head
 
-_PROBES: WeakKeyDictionary[nn.Module, Capability]
+_PROBES: WeakKeyDictionary[nn.Module, Capability] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def attention_window(model: nn.Module) -> int | None:
 
 def text_config(model: nn.Module) -> Any:
     """The config of the language model, also under DDP or PEFT."""
-    config = getattr(model, "module", model).config
+    config: Any = _unwrapped(model).config
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
@@ -78,8 +78,8 @@ def layout_hidden(model: nn.Module, layout: Layout, *, plain_head: bool = True) 
 
 def output_head(model: nn.Module) -> nn.Module:
     """The LM head, also under DDP or PEFT. Raises InputError if the model has none."""
-    inner = getattr(model, "module", model)
-    head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
+    inner = _unwrapped(model)
+    head: nn.Module | None = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
     if head is None:
         raise InputError(
             f"{type(inner).__name__} has no LM head", allowed="a causal language model with get_output_embeddings()"
@@ -105,6 +105,11 @@ def tree_mask(ends: Tensor, attention: str, dtype: torch.dtype) -> Any:
     if attention == "sdpa":
         return mask
     return torch.zeros(mask.shape, dtype=dtype, device=ends.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def _unwrapped(model: nn.Module) -> Any:
+    """The model inside DistributedDataParallel."""
+    return getattr(model, "module", model)
 
 
 def _capture(seen: list[Tensor], hidden: Tensor) -> Tensor:
@@ -152,6 +157,3 @@ def _compare(model: nn.Module, device: torch.device) -> Capability:
 def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
     """Whether a differs from b by less than that share of b's spread."""
     return bool((a.float() - b.float()).norm() <= tolerance * (b.float() - b.float().mean()).norm())
-
-
-_PROBES = WeakKeyDictionary()

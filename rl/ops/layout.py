@@ -8,9 +8,10 @@ tokens of equal completions. Its nodes stand in preorder, where the subtree of n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ def tree_layout(pairs: Sequence[Pair], device: torch.device | str = "cpu") -> La
     ordered = sorted(targets)
     number = {child: m for m, (_, child) in enumerate(ordered)}
     rows = [[number[node] for node in path[len(prompt) :]] for path, (prompt, _) in zip(tree.paths, pairs, strict=True)]
-    tensor = _tensors(device)
+    tensor = _integers(device)
     return Layout(
         ids=tensor([tree.tokens[node] for node in inner]).unsqueeze(0),
         positions=tensor([tree.depth[node] for node in inner]).unsqueeze(0),
@@ -94,7 +95,7 @@ def row_layout(pairs: Sequence[Pair], *, pad_id: int = 0, device: torch.device |
     firsts = [0]
     for _, completion in pairs:
         firsts.append(firsts[-1] + len(completion))
-    tensor = _tensors(device)
+    tensor = _integers(device)
     return Layout(
         ids=tensor(_pad(inputs, pad_id)),
         positions=None,
@@ -102,7 +103,7 @@ def row_layout(pairs: Sequence[Pair], *, pad_id: int = 0, device: torch.device |
         padding=tensor(_pad([[1] * len(row) for row in inputs], 0)),
         **_places(list(chain.from_iterable(parents)), device),
         token=tensor(list(chain.from_iterable(completion for _, completion in pairs))),
-        index=tensor(_pad([list(range(a, b)) for a, b in zip(firsts, firsts[1:], strict=False)], firsts[-1])),
+        index=tensor(_pad([list(range(a, b)) for a, b in pairwise(firsts)], firsts[-1])),
     )
 
 
@@ -114,10 +115,11 @@ def tree_batches(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
     """
     sequences = [(*prompt, *completion) for prompt, completion in pairs]
     batches: list[list[int]] = []
-    size, previous = max_tokens + 1, ()  # type: int, tuple[int, ...]
+    size = max_tokens
+    previous: tuple[int, ...] = ()
     for i in sorted(range(len(sequences)), key=sequences.__getitem__):
         new = len(sequences[i]) - _common(previous, sequences[i])
-        if size + new > max_tokens:
+        if not batches or size + new > max_tokens:
             batches.append([])
             size, new = 0, len(sequences[i])
         batches[-1].append(i)
@@ -192,8 +194,8 @@ def _pad(rows: Sequence[Sequence[int]], value: int) -> list[list[int]]:
     return [[*row, *[value] * (length - len(row))] for row in rows]
 
 
-def _tensors(device: torch.device | str):  # type: ignore[no-untyped-def]
-    return lambda data: torch.tensor(data, dtype=torch.long, device=device)
+def _integers(device: torch.device | str) -> Callable[[list[int] | list[list[int]]], Tensor]:
+    return partial(torch.tensor, dtype=torch.long, device=device)
 
 
 def _check_prompts(pairs: Sequence[Pair]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def token_logprobs(
         return _chunk_logprobs(hidden, head, place, token, temperature)
     bounds = torch.searchsorted(place, torch.arange(0, len(hidden) + rows, rows, device=place.device)).tolist()
     parts = []
-    for chunk, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for chunk, (first, last) in enumerate(pairwise(bounds)):
         start = chunk * rows
         local = place[first:last] - start
         part = hidden[start : start + rows], head, local, token[first:last], temperature
