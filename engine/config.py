@@ -121,10 +121,17 @@ def validate(model: type[M], source: Source, path: Path_ = ()) -> M:
 
 
 def dump_yaml(data: dict[str, Any]) -> str:
-    """Plain data as YAML text."""
+    """Plain data as YAML text that reads back as the same data."""
+    text = _dump(data, allow_unicode=True)
+    # ruamel writes some separators (U+0085, U+2028) bare, and reads them back as line breaks
+    return text if text.isascii() or parse_source(text, "").data == data else _dump(data, allow_unicode=False)
+
+
+def _dump(data: dict[str, Any], *, allow_unicode: bool) -> str:
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.allow_unicode = allow_unicode
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(data, stream)
     return stream.getvalue()
