@@ -38,12 +38,16 @@ class Completion:
 
     `parsed` has the JSON value of each choice when a schema was given, else it is empty.
     `finish_reasons`: "stop", "length", ... a choice each.
+    `rejected`: with a schema, why further choices stayed malformed and were left out, one text each.
+    `is_cached`: taken from a record; `usage` is then what the recorded call cost.
     """
 
     texts: tuple[str, ...]
     finish_reasons: tuple[str, ...]
     parsed: tuple[Any, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    rejected: tuple[str, ...] = ()
+    is_cached: bool = field(default=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -69,8 +73,9 @@ class LLM(ABC):
     ) -> Completion:
         """n completions of the messages.
 
-        schema: a JSON schema that each answer must satisfy; `parsed` then holds the values.
+        schema: a JSON schema that each answer must satisfy; `parsed` then holds the values. A malformed
+        choice is repaired by one further request, and left out of the completion if that fails too.
         sampling: temperature, top_p, max_tokens, seed, stop - the names of the OpenAI API.
-        Raises LLMUnavailable (down, refused, unknown model) and AnswerError (malformed even
-        after one repair request; `texts` of the last try are in its message).
+        Raises LLMUnavailable (down, refused, unknown model) and AnswerError (no usable
+        choice even after one repair request; the last text is in its message).
         """

@@ -1,0 +1,79 @@
+"""From what a user writes to a language model."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.llm.base import LLM
+
+FORMS = "openai:MODEL, http://host:port/v1#MODEL, local:NAME (a known model, a hub id or a folder)"
+EMBEDDED = "smollm2-135m"
+
+
+def resolve(spec: str | LLM | None = None) -> LLM:
+    """The model that a spec names.
+
+    "openai:MODEL": OpenAI, or the server at OPENAI_BASE_URL. "http://host:port/v1#MODEL" (or https):
+    that server. "local:NAME": in this process. An LLM: itself. None: OPENAI_MODEL at
+    OPENAI_BASE_URL or OpenAI when OPENAI_API_KEY or OPENAI_BASE_URL is set, else the embedded model, which is
+    said on the terminal. Nothing is loaded or asked before the first call.
+    Raises ConfigError for another form, LLMUnavailable where a key is missing.
+    """
+    if isinstance(spec, LLM):
+        return spec
+    if spec is None:
+        return _from_environment()
+    if not isinstance(spec, str):
+        raise ConfigError(f"the model is {spec!r:.60}", place="llm", allowed=FORMS)
+    scheme, _, rest = spec.partition(":")
+    if scheme == "openai" and rest:
+        return _client("engine.llm.openai", "OpenAILLM", rest)
+    if scheme == "local" and rest:
+        return _client("engine.llm.local", "LocalLLM", rest)
+    if scheme in ("http", "https"):
+        base_url, _, model = spec.partition("#")
+        if not model:
+            raise ConfigError(f"'{_without_user(base_url)}' names no model", place="llm", allowed=FORMS)
+        return _client("engine.llm.openai", "OpenAILLM", model, base_url=base_url)
+    raise ConfigError(f"'{spec:.80}' names no model", place="llm", allowed=FORMS)
+
+
+def _from_environment() -> LLM:
+    wanted = [name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if os.environ.get(name)]
+    if not wanted:
+        _say_weak()
+        return _client("engine.llm.local", "LocalLLM", EMBEDDED)
+    model = os.environ.get("OPENAI_MODEL")
+    if not model:
+        raise ConfigError(
+            f"{wanted[0]} is set, OPENAI_MODEL is not",
+            place="environment",
+            next_step=f"set OPENAI_MODEL, or name the model: {FORMS}",
+        )
+    return _client("engine.llm.openai", "OpenAILLM", model)
+
+
+@functools.cache
+def _say_weak() -> None:
+    """Say once a process that the embedded model is used."""
+    sys.stderr.write(
+        f"No model was named and no OPENAI_* variable is set: using the embedded {EMBEDDED}, in this process.\n"
+        "It is a weak proposer: its texts are little better than chance rewordings, so gains come from the search.\n"
+        f"For a stronger one give llm= or the key llm: {FORMS}\n"
+    )
+
+
+def _client(module: str, name: str, *arguments: Any, **options: Any) -> LLM:
+    # Loaded here because the openai package and torch take a second or more each.
+    client: LLM = getattr(importlib.import_module(module), name)(*arguments, **options)
+    return client
+
+
+def _without_user(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
