@@ -6,6 +6,7 @@ Every error names file:line:column, the key, the value, what is allowed and the 
 from __future__ import annotations
 
 import io
+import json
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -17,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import YAMLError
 
 from engine.errors import ConfigError, did_you_mean
 
 Path_ = tuple[str | int, ...]
+# Beside its own errors ruamel lets out ValueErrors of impossible dates and RecursionErrors of deep nesting.
+_NOT_YAML = (YAMLError, ValueError, RecursionError)
 
 
 class Config(BaseModel):
@@ -80,7 +83,7 @@ def parse_source(text: str, name: str) -> Source:
         loaded = YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
         raise ConfigError(_problem(error), place=_mark(name, error), next_step="keep one of the two") from None
-    except MarkedYAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"not valid YAML: {_problem(error)}", place=_mark(name, error)) from None
     if loaded is not None and not isinstance(loaded, CommentedMap):
         raise ConfigError(f"the file holds a {type(loaded).__name__}", place=name, allowed="a mapping of keys")
@@ -90,22 +93,43 @@ def parse_source(text: str, name: str) -> Source:
 
 
 def apply_override(source: Source, text: str) -> None:
-    """Set 'a.b=value' in the source; the value is read as YAML. Raises ConfigError."""
+    """Set 'a.b=value' in the source; the value is read as YAML; a number counts in a list. Raises ConfigError."""
     dotted, equals, value = text.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
+    names = dotted.strip().split(".")
+    if not equals or not all(names):
         raise ConfigError(f"override '{text}' is not key=value", allowed="for example trainer.steps=20")
-    target = source.data
-    for depth, key in enumerate(keys[:-1]):
-        target = target.setdefault(key, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"override '{text}': {'.'.join(keys[: depth + 1])} is not a section")
+    target: Any = source.data
+    path: list[str | int] = []
+    for name in names:
+        if path:
+            target = _section(target, path[-1])
+        path.append(_key(target, [*path, name], text))
     try:
         parsed = YAML(typ="rt").load(value)
-    except MarkedYAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"override '{text}': not valid YAML: {_problem(error)}") from None
-    target[keys[-1]] = _plain(parsed, (), {})
-    source.overrides[tuple(keys)] = text
+    target[path[-1]] = _plain(parsed, (), {})
+    source.overrides[tuple(path)] = text
+
+
+def _section(target: Any, key: str | int) -> Any:
+    """What stands at the key; a new section where nothing does."""
+    if isinstance(target, dict) and target.get(key) is None:
+        target[key] = {}
+    return target[key]
+
+
+def _key(target: Any, path: Sequence[str | int], text: str) -> str | int:
+    """The last key of the path as the target takes it. Raises ConfigError."""
+    last = str(path[-1])
+    if isinstance(target, dict):
+        return last
+    parent = ".".join(map(str, path[:-1]))
+    if not isinstance(target, list):
+        raise ConfigError(f"override '{text}': {parent} is not a section")
+    if not last.isdecimal() or int(last) >= len(target):
+        raise ConfigError(f"override '{text}': {parent} has no item '{last}'", allowed=f"0 to {len(target) - 1}")
+    return int(last)
 
 
 def validate(model: type[M], source: Source, path: Path_ = ()) -> M:
@@ -114,7 +138,8 @@ def validate(model: type[M], source: Source, path: Path_ = ()) -> M:
     for key in path:
         data = data.get(key, {}) if isinstance(data, dict) else data
     try:
-        return model.model_validate(data, strict=False)
+        # As JSON, because strictness there knows lists for tuples and texts for paths, and nothing more.
+        return model.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         faults = [_fault(model, fault, source, path) for fault in error.errors()]
     raise ConfigError("\n".join(faults), next_step="correct the file, or see `engine schema`")
@@ -177,22 +202,24 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _plain(value: Any, path: Path_, positions: dict[Path_, tuple[int, int]]) -> Any:
     """Round-trip YAML values as plain Python; fills positions with 1-based line and column."""
     if isinstance(value, CommentedMap):
-        for key in value:
-            line, column = value.lc.value(key) if not isinstance(value[key], CommentedMap) else value.lc.key(key)
-            positions[(*path, key)] = (line + 1, column + 1)
-        return {str(key): _plain(item, (*path, key), positions) for key, item in value.items()}
+        for key in value.lc.data or ():
+            line, column = value.lc.key(key) if isinstance(value.get(key), CommentedMap) else value.lc.value(key)
+            positions[(*path, str(key))] = (line + 1, column + 1)
+        return {str(key): _plain(item, (*path, str(key)), positions) for key, item in value.items()}
     if isinstance(value, CommentedSeq):
         return [_plain(item, (*path, index), positions) for index, item in enumerate(value)]
     for plain in (bool, int, float, str):
         if isinstance(value, plain):
             return plain(value)
-    return value
+    # Dates are texts in YAML 1.2, and tags of others mean nothing here.
+    return None if value is None else str(getattr(value, "value", value))
 
 
-def _problem(error: MarkedYAMLError) -> str:
-    return str(error.problem or error.context or error).splitlines()[0]
+def _problem(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or getattr(error, "context", None) or error
+    return str(problem).splitlines()[0]
 
 
-def _mark(name: str, error: MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
+def _mark(name: str, error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     return f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +30,8 @@ class Feedback:
                 "feedback has neither a score nor a text",
                 allowed="a number, a sentence, or Feedback(score=..., text=...)",
             )
-        for value in self.score.values() if isinstance(self.score, Mapping) else (self.score,):
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"feedback score is {value}", allowed="finite numbers")
+        if self.score is not None:
+            object.__setattr__(self, "score", _checked(self.score))
 
     @property
     def scalar(self) -> float | None:
@@ -46,17 +46,44 @@ class Feedback:
 
 
 def as_feedback(value: object) -> Feedback:
-    """The Feedback that a user's feedback function meant: float, bool, str, mapping or Feedback."""
+    """The Feedback that a user's feedback function meant: number, bool, str, mapping or Feedback.
+
+    Scalars of numpy and torch are numbers. Raises InputError for anything else.
+    """
     if isinstance(value, Feedback):
         return value
-    if isinstance(value, bool | int | float):
-        return Feedback(score=float(value))
     if isinstance(value, str):
         return Feedback(text=value)
-    if isinstance(value, Mapping) and value and all(isinstance(v, bool | int | float) for v in value.values()):
-        return Feedback(score={str(k): float(v) for k, v in value.items()})
+    if isinstance(value, Mapping) or _number(value) is not None:
+        return Feedback(score=value)  # type: ignore[arg-type]  # checked there
     raise InputError(
         f"feedback returned {type(value).__name__}: {value!r:.80}",
         allowed="a number, a sentence, a mapping of objective to number, or Feedback(score=, text=)",
         next_step="return one of these from the feedback function",
     )
+
+
+def _checked(score: object) -> Score:
+    """The score as a float, or as a mapping of its own. Raises InputError."""
+    if not isinstance(score, Mapping):
+        return _finite(score)
+    if not score:
+        raise InputError("feedback score is an empty mapping", allowed="a mapping of objective to number")
+    return {str(name): _finite(value) for name, value in score.items()}
+
+
+def _finite(value: object) -> float:
+    number = _number(value)
+    if number is None or not math.isfinite(number):
+        raise InputError(f"feedback score is {value!r:.80}", allowed="finite numbers")
+    return number
+
+
+def _number(value: object) -> float | None:
+    """A Python, numpy or torch scalar as a float; None for what is no number."""
+    if not isinstance(value, numbers.Real) and hasattr(value, "item"):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError, TypeError):  # an array of several elements
+            return None
+    return float(value) if isinstance(value, numbers.Real) else None

@@ -47,7 +47,7 @@ class Registry:
     def _files(self) -> list[str]:
         spec = importlib.util.find_spec(self.package)
         folders = spec.submodule_search_locations if spec else None
-        names = [module.name for module in pkgutil.iter_modules(folders)]
+        names = [module.name for module in pkgutil.iter_modules(folders or [])]
         return [name for name in names if not name.startswith("_") and name != "base"]
 
     def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:

@@ -85,10 +85,15 @@ lock() {
     trap 'rm -rf "$(dirname "$VENV")"' EXIT
     make_venv "$VENV"
     install_torch
-    pip_install ".[rl,dev]"
+    mapfile -t wanted < <("$VENV/bin/python" -c '
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+extras = project["optional-dependencies"]
+print("\n".join(project["dependencies"] + extras["rl"] + extras["dev"]))')
+    pip_install "${wanted[@]}"
     # torch and what it brings differ between CPU and GPU; setup installs them before the lock.
     { echo "# Made by 'make lock'. torch is not here: tools/setup.sh chooses its build."
-      "$VENV/bin/python" -m pip freeze --exclude trace-engine | grep -viE '^(torch|triton|nvidia-|cuda-)'; } >"$LOCK.new"
+      "$VENV/bin/python" -m pip freeze | grep -viE '^(torch|triton|nvidia-|cuda-)'; } >"$LOCK.new"
     mv "$LOCK.new" "$LOCK"
     say "$(grep -c == "$LOCK") packages pinned in $LOCK"
 }

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import typer
-
 from engine.errors import EnvironmentMissing
 
 __all__ = ["doctor"]
@@ -60,7 +58,9 @@ def _findings() -> Iterator[Finding]:
     yield _model()
     yield from _writable()
     for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        yield Finding(variable, "set" if os.environ.get(variable) else "not set", bool(os.environ.get(variable)) or None)
+        yield Finding(
+            variable, "set" if os.environ.get(variable) else "not set", bool(os.environ.get(variable)) or None
+        )
 
 
 def _package(name: str, *, fine: bool | None, next_step: str) -> Finding:
