@@ -44,7 +44,7 @@ class Rollout:
 
     `logprobs`: of the sampled tokens under the distribution that was sampled from (after
     temperature and truncation), a number a completion token. `text` is cut before a stop string.
-    `weight_version`: the number of the weights that sampled it.
+    `weight_version`: the number of the weights that sampled it. `error`: why, for finish_reason "error".
     """
 
     completion_ids: tuple[int, ...]
@@ -52,6 +52,7 @@ class Rollout:
     text: str
     finish_reason: FinishReason
     weight_version: int = 0
+    error: str = ""
 
 
 @dataclass
