@@ -56,8 +56,10 @@ def in_gallery(reference: Path, kind: Kind) -> Path:
     """The gallery's own file of that reference; never one outside of it. Raises UnknownName."""
     root = folder(kind).resolve()
     for candidate in _spellings(reference, kind):
+        if not os.path.isfile(root.parent / candidate):
+            continue
         path = (root.parent / candidate).resolve()
-        if os.path.isfile(path) and path.is_relative_to(root):
+        if path.is_relative_to(root):
             return path
     raise UnknownName(kind.removesuffix("s"), str(reference), names(kind))
 

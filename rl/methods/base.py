@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from engine.config import Config
+from rl.lazy import torch
 from rl.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass

@@ -31,15 +31,17 @@ Departures from the paper, all as TRL 1.16 has them and held equal to it by a te
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from rl.methods.base import Batch, Method, MethodConfig, rewards_tensor
 from rl.ops.advantages import Scale, group_advantages
 from rl.ops.policy import Correction, Kind, Level, Window, policy_loss, sampler_weights
 from rl.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GrpoConfig(MethodConfig):

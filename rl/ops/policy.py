@@ -6,12 +6,13 @@ completion token up to and including the end token; whatever stands elsewhere ne
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from engine.errors import InputError
+from rl.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 KINDS: tuple[Kind, ...] = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
