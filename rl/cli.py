@@ -1,0 +1,98 @@
+"""`engine rl`: train, eval, list. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from engine import gallery
+
+app = typer.Typer(help="Train the weights of a language model.", no_args_is_help=True)
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="Values to change, as trainer.steps=20.")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file, or the name of one that came with the engine.")],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the newest run of this config, or with --run-dir.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Check everything, print the derived numbers, train nothing.")] = False,
+    run_dir: Annotated[Path | None, typer.Option(help="The run's folder; runs/rl-DATE-TIME by default.")] = None,
+) -> None:
+    """Train as a config says.
+
+    Exit codes: 0 done, 1 failed, 2 bad config or input, 3 environment, 75 stopped by a STOP file in the run
+    folder, 130 and 143 by SIGINT and SIGTERM; the last three end the step and save a checkpoint first.
+    """
+    from rl import run
+
+    path = _file(config)
+    if dry_run:
+        _print_facts(f"{path}: sound; nothing was trained", run.dry_run(path, overrides or []))
+        return
+    result = run.train(path, overrides or [], resume, run_dir=run_dir)
+    _print_accuracy(result.evaluation, result.baseline)
+    typer.echo(f"run folder: {result.path}")
+    typer.echo(f"model:      {result.model_path}")
+
+
+@app.command("eval")
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A config (its starting model), a run folder or a checkpoint.")],
+    overrides: Overrides = None,
+) -> None:
+    """Greedy accuracy on the evaluation prompts of the source."""
+    from rl import run
+
+    _print_accuracy(run.evaluate(target if target.is_dir() else _file(target), overrides or []))
+
+
+@app.command("list")
+def list_methods() -> None:
+    """The methods, each with its paper, and the sources and rewards."""
+    from rl.config import METHODS, SOURCES
+    from rl.rewards import REWARDS
+
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for title in ("method", "what it is", "paper", "loop"):
+        table.add_column(title, no_wrap=title != "what it is")
+    for name in METHODS.names():
+        method = METHODS.load(name)
+        table.add_row(name, method.title, f"arXiv:{method.paper}", method.trainer)
+    terminal = Console()
+    terminal.print(table)
+    terminal.print(f"\nsources: {', '.join(SOURCES.names())}\nrewards: {', '.join(REWARDS.names())}", markup=False)
+
+
+def _file(config: Path) -> Path:
+    """The file as given where it exists (so messages show that spelling), else from the gallery."""
+    return config if config.exists() else gallery.find(config, kind="configs")
+
+
+def _print_facts(title: str, facts: dict[str, str]) -> None:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 3, 0, 0))
+    for name, value in facts.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _print_accuracy(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> None:
+    """One line a split: accuracy (before and after, where both are known) and the number of prompts."""
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for title in (
+        "split",
+        *(["before", "after"] if baseline is not None else ["greedy accuracy"]),
+        "prompts",
+        "failed",
+    ):
+        table.add_column(title, justify="left" if title == "split" else "right")
+    for split, row in evaluation.items():
+        before = [f"{baseline[split]['accuracy']:.3f}"] if baseline is not None else []
+        table.add_row(split, *before, f"{row['accuracy']:.3f}", str(row["n"]), str(row["failed"]))
+    Console().print(table)

@@ -1,0 +1,157 @@
+"""The configuration of a training run: strict sections, and the plug-ins' own sections in two steps.
+
+First the file's shape is validated, then `method:` and `source:` by the Config of the plug-in that
+their `kind` names, so that every fault has its place in the file.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from engine.config import Config, Source, apply_override, read_source, validate
+from engine.errors import ConfigError
+from engine.registry import Registry
+
+METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
+SOURCES = Registry("source", package="rl.sources", group="engine.sources", attribute="SOURCE")
+
+PLUGIN_SECTIONS = {"method": METHODS, "source": SOURCES}
+
+
+class LoraConfig(Config):
+    """Low-rank adapters beside frozen weights; `targets` as in peft ("all-linear" or module names)."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+
+
+class ModelConfig(Config):
+    """Which model, in which precision; `lora` none trains all weights."""
+
+    name: str
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    autocast: Literal["bfloat16", "none"] = "bfloat16"
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False
+
+
+class PolicyConfig(Config):
+    """Who samples, and how. `completions` is G, the completions a prompt."""
+
+    engine: Literal["auto", "local", "vllm"] = "auto"
+    completions: int = Field(8, ge=2)
+    max_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, lt=1)
+    stop: tuple[str, ...] = ()
+
+
+class TrainerConfig(Config):
+    """The loop. One step is one optimizer update.
+
+    A batch of `prompts` x completions rollouts serves `minibatches` x `iterations` steps.
+    `micro_batch_tokens` bounds the tokens of one forward pass (a single group may exceed it).
+    `control: shuffled_rewards` permutes the rewards over the whole batch: what is learnt then is luck.
+    """
+
+    steps: int = Field(100, ge=1)
+    prompts: int = Field(8, ge=1)
+    iterations: int = Field(1, ge=1)
+    minibatches: int = Field(1, ge=1)
+    micro_batch_tokens: int = Field(4096, ge=1)
+    lr: float = Field(1e-6, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    adam_eps: float = Field(1e-8, gt=0)
+    clip_grad_norm: float = Field(1.0, gt=0)
+    save_every: int = Field(10, ge=1)
+    keep: int = Field(2, ge=1)
+    eval_every: int = Field(10, ge=0)
+    samples: int = Field(4, ge=0)
+    control: Literal["none", "shuffled_rewards"] = "none"
+
+
+class RunConfig(Config):
+    """A whole config file. `method` and `source` are checked by their plug-ins in the second step."""
+
+    seed: int = 0
+    model: ModelConfig
+    method: dict[str, Any]
+    source: dict[str, Any]
+    rewards: list[str | dict[str, Any]] = Field(min_length=1)
+    policy: PolicyConfig = PolicyConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    run_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A validated config: its sections, those of the plug-ins, and where each value stands."""
+
+    config: RunConfig
+    method_class: Any
+    method: Any
+    source_class: Any
+    source: Any
+    origin: Source
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole configuration with every default filled in, as plain data."""
+        data = self.config.model_dump(mode="json", exclude={"run_dir"})
+        return data | {"method": self.method.model_dump(mode="json"), "source": self.source.model_dump(mode="json")}
+
+    def place(self, *path: str | int) -> str:
+        """Where the value at that path was set."""
+        return self.origin.place(path)
+
+
+def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment that a file (or the same as a mapping) and 'a.b=value' overrides describe.
+
+    Raises ConfigError with file:line:column and UnknownName for a method or source that is not there.
+    """
+    origin = _origin(config, overrides)
+    sections = validate(RunConfig, origin)
+    if sections.trainer.prompts % sections.trainer.minibatches:
+        raise ConfigError(
+            f"{sections.trainer.prompts} prompts cannot be cut into {sections.trainer.minibatches} equal minibatches",
+            place=origin.place(("trainer", "minibatches")),
+            allowed="a divisor of trainer.prompts",
+        )
+    classes = {name: _plugin(origin, name) for name in PLUGIN_SECTIONS}
+    parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
+    return Experiment(sections, classes["method"], parts["method"], classes["source"], parts["source"], origin)
+
+
+def _origin(config: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Source:
+    if not isinstance(config, Mapping):
+        return read_source(config, overrides)
+    origin = Source("config", copy.deepcopy(dict(config)))
+    for override in overrides:
+        apply_override(origin, override)
+    return origin
+
+
+def _plugin(origin: Source, section: str) -> Any:
+    """The plug-in class that the section's `kind` names."""
+    registry = PLUGIN_SECTIONS[section]
+    kind = origin.data[section].get("kind")
+    if not isinstance(kind, str):
+        raise ConfigError(
+            f"the key 'kind' is missing or no name: {kind!r}",
+            place=origin.place((section, "kind")),
+            allowed=", ".join(registry.names()),
+        )
+    return registry.load(kind, place=origin.place((section, "kind")))

@@ -1,0 +1,181 @@
+"""`train` and `evaluate`: from a config to a run folder, a table of accuracies and a model."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+
+from engine.errors import CheckpointError, DataError, Stopped
+from engine.runs import RunFolder, read_json, read_lines, run_kind
+from rl import checkpoint
+from rl.config import load
+from rl.trainers.console import Console
+from rl.trainers.evaluation import evaluation_rows
+from rl.trainers.parts import Prepared
+
+MAY_DIFFER = ("trainer.steps",)
+"""What a resumed run may change; see _check_steps."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder tells it.
+
+    `status`: "done", "stopped", "failed", or "running" (also of a run that was killed). `metrics`: the
+    rows of metrics.jsonl. `baseline`, `evaluation`: split -> {"accuracy", "n", "failed"} of the first and
+    the last evaluation. `model_path`: the newest checkpoint, which transformers loads; None before the first.
+    """
+
+    path: Path
+    status: str
+    metrics: list[dict[str, Any]] = field(repr=False)
+    baseline: dict[str, Any]
+    evaluation: dict[str, Any]
+    model_path: Path | None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Run:
+        """The run in that folder. Raises DataError where there is none."""
+        path = Path(path)
+        run_kind(path)
+        metrics = read_lines(path / "metrics.jsonl")
+        evaluations = [row["eval"] for row in metrics if "eval" in row]
+        saved = checkpoint.steps(path / "checkpoints")
+        return cls(
+            path=path,
+            status=read_json(path / "status.json")["status"],
+            metrics=metrics,
+            baseline=evaluations[0] if evaluations else {},
+            evaluation=evaluations[-1] if evaluations else {},
+            model_path=saved[-1] if saved else None,
+        )
+
+
+def train(
+    config: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    *,
+    run_dir: str | Path | None = None,
+    is_quiet: bool = False,
+) -> Run:
+    """Train as the config says, and return the run.
+
+    overrides: 'trainer.steps=20'. run_dir: the run's folder, runs/rl-DATE-TIME by default. resume: go on
+    from the newest sound checkpoint of run_dir, or of the newest run of the same configuration; the
+    weights at the end are, bit for bit, those of a run that was never stopped.
+
+    Raises ConfigError, UnknownName and DataError for bad input, EnvironmentMissing for a model that
+    cannot be had, CheckpointError, NonFinite, and Stopped after a signal or a STOP file.
+    """
+    experiment = load(config, overrides)
+    prepared = Prepared.of(experiment)
+    console = Console(experiment.config.trainer.steps, is_quiet=is_quiet or not prepared.accelerator.is_main_process)
+    folder = _open(prepared, run_dir, resume) if prepared.accelerator.is_main_process else None
+    path = Path(_from_main(str(folder.path) if folder else ""))
+    console.facts(f"training into {path}", prepared.facts())
+    try:
+        evaluation = _train_in(path, folder, prepared, console, is_resumed=resume)
+    except BaseException as error:
+        if folder is not None:
+            status = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
+            folder.finish(status, {"error": str(error) or type(error).__name__})
+        raise
+    else:
+        if folder is not None:
+            folder.finish("done", {"steps": experiment.config.trainer.steps, "evaluation": evaluation})
+    finally:
+        if folder is not None:
+            folder.close()
+    prepared.accelerator.wait_for_everyone()
+    return Run.read(path)
+
+
+def evaluate(
+    target: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, is_quiet: bool = False
+) -> dict[str, dict[str, float]]:
+    """split -> {"accuracy", "n", "failed"}: greedy, of a config's starting model, a run, or a checkpoint.
+
+    A run is evaluated at its newest sound checkpoint. Raises as `train` does.
+    """
+    config, saved = _target(target)
+    prepared = Prepared.of(load(config, overrides))
+    console = Console(0, is_quiet=is_quiet)
+    console.say(f"evaluating {saved or prepared.experiment.config.model.name}")
+    parts = prepared.built(saved)
+    with parts.policy:
+        return evaluation_rows(parts.sampler, prepared.source.evaluation(), prepared.accelerator)
+
+
+def dry_run(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, str]:
+    """Everything that can go wrong before the weights are loaded; returns the derived numbers."""
+    prepared = Prepared.of(load(config, overrides))
+    return prepared.facts()
+
+
+def _open(prepared: Prepared, run_dir: str | Path | None, resume: bool) -> RunFolder:
+    wanted = run_dir or prepared.experiment.config.run_dir
+    config = prepared.experiment.resolved()
+    return RunFolder.open(wanted, kind="rl", config=config, resume=resume, may_differ=MAY_DIFFER)
+
+
+def _train_in(
+    path: Path, folder: RunFolder | None, prepared: Prepared, console: Console, *, is_resumed: bool
+) -> dict[str, Any]:
+    """Build the parts, take up the newest sound checkpoint, and run the loop."""
+    found = checkpoint.newest_sound(path / "checkpoints", console.warn) if is_resumed and folder else None
+    saved = Path(name) if (name := _from_main(str(found or ""))) else None
+    if folder is not None:
+        folder.rewind(checkpoint.step_of(saved) if saved else -1)
+    if is_resumed:
+        console.say(f"going on from {saved}" if saved else "no checkpoint yet: starting at step 0")
+    parts = prepared.built(saved)
+    trainer_class = importlib.import_module(f"rl.trainers.{prepared.method.trainer}").TRAINER
+    with parts.policy:
+        trainer = trainer_class(parts, path, folder, console)
+        if saved is not None:
+            state = checkpoint.read_state(saved)
+            _check_steps(prepared, state.record, saved)
+            trainer.resume(state)
+        return trainer.run()
+
+
+def _check_steps(prepared: Prepared, record: Mapping[str, Any], saved: Path) -> None:
+    """A resumed run may be made longer, unless its learning rates depend on its length; never shorter."""
+    trainer, old = prepared.experiment.config.trainer, record["config"]["trainer"]["steps"]
+    is_shorter = trainer.steps < record["step"]
+    if is_shorter or (trainer.steps != old and trainer.schedule != "constant"):
+        raise CheckpointError(
+            f"trainer.steps was {old} and is {trainer.steps}, at step {record['step']} "
+            f"with trainer.schedule={trainer.schedule}",
+            place=str(saved),
+            allowed="more steps where the schedule is constant, else the same number",
+            next_step=f"resume with trainer.steps={max(old, record['step'])}, or start a new run",
+        )
+
+
+def _target(target: str | Path | Mapping[str, Any]) -> tuple[str | Path | Mapping[str, Any], Path | None]:
+    """The config to read, and the checkpoint to load, that a config, run or checkpoint means."""
+    if isinstance(target, Mapping) or not (path := Path(target)).is_dir():
+        return target, None
+    if (path / checkpoint.MANIFEST).exists() or path.name.startswith("step-"):
+        return checkpoint.read_state(checkpoint.require_sound(path)).record["config"], path
+    if run_kind(path) != "rl":
+        raise DataError("not a training run", place=str(path), next_step="give a run of `engine rl train`")
+    warnings = Console(0)
+    found = checkpoint.newest_sound(path / "checkpoints", warnings.warn)
+    if found is None:
+        raise DataError("the run has no checkpoint yet", place=str(path), next_step="give its config instead")
+    return path / "config.yaml", found
+
+
+def _from_main(value: str) -> str:
+    """The main process' value, on all processes."""
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]

@@ -1,0 +1,196 @@
+"""From a window of rollouts to a gradient: micro-batches under a token budget, and nothing for nothing.
+
+A completion without advantage gets no forward and no backward pass; old log-probs are those of the
+first update itself where that is the same; the reference is asked only where the method needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from rl.methods.base import Batch, Method
+from rl.ops.tokens import completion_mask, groups_logprobs_entropy, micro_batches
+from rl.trainers.window import Window, padded
+
+
+@dataclass
+class Totals:
+    """Sums over the micro-batches of one update; statistics are weighted by their tokens."""
+
+    loss: Tensor
+    tokens: Tensor
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, loss: Tensor, tokens: Tensor, statistics: dict[str, Tensor]) -> None:
+        self.loss += loss.detach()
+        self.tokens += tokens
+        for name, value in statistics.items():
+            value = value.detach().float()
+            if name.endswith("_max"):
+                self.statistics[name] = torch.maximum(self.statistics.get(name, value), value)
+            else:
+                self.statistics[name] = self.statistics.get(name, torch.zeros_like(value)) + value * tokens
+
+    def merge(self, other: Totals) -> None:
+        """Add another process' sums; its loss is added by the caller."""
+        self.tokens += other.tokens.to(self.tokens.device)
+        for name, value in other.statistics.items():
+            value = value.to(self.tokens.device)
+            mine = self.statistics.get(name, torch.zeros_like(value))
+            self.statistics[name] = torch.maximum(mine, value) if name.endswith("_max") else mine + value
+
+    def means(self) -> dict[str, float]:
+        tokens = self.tokens.clamp(min=1.0)
+        return {k: float(v if k.endswith("_max") else v / tokens) for k, v in self.statistics.items()}
+
+
+@dataclass
+class Gradient:
+    """Fills `.grad` of the model's trained weights from a window.
+
+    `reference`: a frozen model, or None where disabling the adapter gives it. `temperature` and
+    `max_tokens` are the sampler's. Every process holds the whole window and trains every
+    `processes`-th group of it; the losses are shares of the whole, so gradients add up.
+    """
+
+    model: nn.Module
+    method: Method
+    accelerator: Any
+    reference: nn.Module | None
+    temperature: float
+    max_tokens: int
+    micro_batch_tokens: int
+
+    def accumulate(self, window: Window) -> Totals:
+        """Backward through the next update of the window. `.grad` is None where nothing had signal."""
+        device = self.accelerator.device
+        totals = Totals(torch.zeros((), device=device), torch.zeros((), device=device))
+        chosen = window.minibatch()
+        total_tokens = torch.tensor(float(window.tokens(chosen)), device=device)
+        total_rows = sum(len(window.groups[g].rollouts) for g in chosen)
+        for rows in self._micro_batches(window, self._own(chosen)):
+            logprobs, entropy, mask = self._forward(self.model, window, rows)
+            batch = Batch(
+                logprobs=logprobs,
+                old_logprobs=self._old(window, rows, logprobs),
+                advantages=self._advantages(window, rows, mask),
+                mask=mask,
+                ref_logprobs=self._known(window.ref_logprobs, rows, window, mask),
+                sampler_logprobs=self._sampler(window, rows, mask),
+                total_tokens=total_tokens,
+                total_rows=total_rows,
+                max_tokens=self.max_tokens,
+            )
+            loss, statistics = self.method.loss(batch)
+            loss.backward()
+            tokens = mask.sum()
+            totals.add(loss, tokens, statistics | {"entropy": (entropy * mask).sum() / tokens})
+        self._reduce(totals)
+        return totals
+
+    def prepare(self, window: Window) -> None:
+        """Log-probs that must be known before the first update: the reference's, and the old ones
+        where later minibatches of the window will meet weights that have moved."""
+        everything = self._own(range(len(window.groups)))
+        if self.method.needs_reference:
+            with torch.no_grad(), self._as_reference() as reference:
+                window.ref_logprobs = self._all(reference, window, everything)
+        if window.minibatches > 1:
+            with torch.no_grad():
+                window.old_logprobs = self._all(self.model, window, everything)
+
+    def _own(self, groups: Any) -> list[int]:
+        """This process' share of the groups."""
+        return list(groups)[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def _micro_batches(self, window: Window, groups: list[int]) -> list[list[tuple[int, int]]]:
+        """(group, completion) rows a micro-batch; without signal only where a KL term wants them."""
+        rows_of = window.token_rows if self.method.needs_reference else window.signal_rows
+        kept = [(g, rows) for g in groups if (rows := rows_of(g))]
+        prompts = [window.groups[g].prompt_ids for g, _ in kept]
+        completions = [[window.groups[g].rollouts[i].completion_ids for i in rows] for g, rows in kept]
+        batches = micro_batches(prompts, completions, self.micro_batch_tokens)
+        return [[(kept[n][0], i) for n in batch for i in kept[n][1]] for batch in batches]
+
+    def _forward(self, model: nn.Module, window: Window, rows: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T) log-probs, entropies and mask of these rows."""
+        groups = list(dict.fromkeys(g for g, _ in rows))
+        prompts = [window.groups[g].prompt_ids for g in groups]
+        completions = [[window.groups[g].rollouts[i].completion_ids for h, i in rows if h == g] for g in groups]
+        with self.accelerator.autocast():
+            logprobs, entropy = groups_logprobs_entropy(
+                model, prompts, completions, temperature=self.temperature, max_tokens=self.micro_batch_tokens
+            )
+        return logprobs, entropy, completion_mask(completions, logprobs.device)
+
+    def _all(self, model: nn.Module, window: Window, groups: list[int]) -> Tensor:
+        """(P*G, T) log-probs of every completion of these groups, zero elsewhere."""
+        known = torch.zeros(_size(window), window.longest, device=self.accelerator.device)
+        for rows in self._micro_batches(window, groups):
+            logprobs, _, _ = self._forward(model, window, rows)
+            known[_flat(window, rows), : logprobs.shape[1]] = logprobs
+        return known
+
+    def _old(self, window: Window, rows: list[tuple[int, int]], logprobs: Tensor) -> Tensor:
+        """The log-probs at the start of the window's updates; those of the first update are recorded."""
+        if window.updates == 1:
+            return logprobs.detach()
+        if window.minibatches > 1 or window.done > 0:
+            return self._known(window.old_logprobs, rows, window, logprobs)
+        if window.old_logprobs is None:
+            window.old_logprobs = torch.zeros(_size(window), window.longest, device=logprobs.device)
+        window.old_logprobs[_flat(window, rows), : logprobs.shape[1]] = logprobs.detach()
+        return logprobs.detach()
+
+    @staticmethod
+    def _known(values: Tensor | None, rows: list[tuple[int, int]], window: Window, like: Tensor) -> Any:
+        return None if values is None else values[_flat(window, rows), : like.shape[1]].to(like.device)
+
+    @staticmethod
+    def _advantages(window: Window, rows: list[tuple[int, int]], mask: Tensor) -> Tensor:
+        chosen = torch.stack([window.advantages[g, i] for g, i in rows]).to(mask.device)
+        return chosen[:, : mask.shape[1]] if chosen.ndim == 2 else chosen.unsqueeze(1)
+
+    @staticmethod
+    def _sampler(window: Window, rows: list[tuple[int, int]], mask: Tensor) -> Tensor:
+        values = [torch.tensor(window.groups[g].rollouts[i].logprobs) for g, i in rows]
+        return padded(values, mask.shape[1]).to(mask.device)
+
+    @contextlib.contextmanager
+    def _as_reference(self) -> Iterator[nn.Module]:
+        if self.reference is not None:
+            yield self.reference
+        else:
+            with self.model.disable_adapter():
+                yield self.model
+
+    def _reduce(self, totals: Totals) -> None:
+        """Add up gradients and sums of all processes."""
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.accelerator.reduce(grad, reduction="sum")
+        shares: list[Totals] = gather_object([totals])
+        totals.loss = torch.stack([share.loss.to(totals.loss.device) for share in shares]).sum()
+        totals.tokens, totals.statistics = torch.zeros_like(totals.tokens), {}
+        for share in shares:
+            totals.merge(share)
+
+
+def _size(window: Window) -> int:
+    return sum(len(group.rollouts) for group in window.groups)
+
+
+def _flat(window: Window, rows: list[tuple[int, int]]) -> Tensor:
+    """Row numbers in the window of (group, completion) pairs."""
+    size = len(window.groups[0].rollouts)
+    return torch.tensor([g * size + i for g, i in rows])

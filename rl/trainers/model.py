@@ -1,0 +1,109 @@
+"""The model that is trained, its tokenizer and its reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from engine.llm.models import model_path
+from peft import LoraConfig as PeftLora
+from peft import PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from engine.errors import EnvironmentMissing
+from rl.config import Experiment, LoraConfig, ModelConfig
+from rl.trainers.seeds import derived_seed
+
+ADAPTER = "adapter_config.json"
+
+
+def accelerator_for(config: ModelConfig) -> Accelerator:
+    """The devices and processes of this launch. Raises EnvironmentMissing for sharded training."""
+    accelerator = Accelerator(mixed_precision="bf16" if config.autocast == "bfloat16" else "no")
+    kind = accelerator.distributed_type.value
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU"):
+        raise EnvironmentMissing(
+            f"the online trainer cannot run under accelerate's {kind} yet",
+            allowed="one process, or data parallel on CPUs or GPUs",
+            next_step="launch without FSDP, DeepSpeed and Megatron",
+        )
+    return accelerator
+
+
+def require_model(experiment: Experiment) -> str:
+    """Where the model's files are. Raises EngineError with the config's place when they cannot be had."""
+    name = experiment.config.model.name
+    path = str(model_path(name))
+    try:
+        AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise EnvironmentMissing(
+            f"no model '{name}': {str(error).splitlines()[0]}",
+            place=experiment.place("model", "name"),
+            allowed="a name that `engine model list` shows, a folder in Hugging Face format, or a hub id",
+            next_step="correct model.name, or fetch the model with `engine model pull`",
+        ) from None
+    return path
+
+
+def load_tokenizer(path: str) -> Any:
+    """The model's tokenizer, with a padding token."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(experiment: Experiment, path: str, checkpoint: Path | None, device: torch.device) -> nn.Module:
+    """The model to train: all weights, or LoRA adapters beside frozen ones; weights from the checkpoint if given."""
+    config = experiment.config.model
+    if config.lora is None:
+        model = _pretrained(str(checkpoint or path), config)
+    else:
+        model = _adapted(_pretrained(path, config), experiment, checkpoint)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model.to(device).train()
+
+
+def load_reference(experiment: Experiment, path: str, device: torch.device) -> nn.Module | None:
+    """A frozen copy of the starting model; None with LoRA, where disabling the adapters gives it."""
+    if experiment.config.model.lora is not None:
+        return None
+    return _pretrained(path, experiment.config.model).to(device).eval().requires_grad_(False)
+
+
+def model_size(experiment: Experiment, path: str) -> tuple[int, int]:
+    """How many weights the model has, and how many of them are trained; nothing is loaded."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+        if experiment.config.model.lora is not None:
+            model = get_peft_model(model, _lora_settings(experiment))
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, is_trained in sizes if is_trained)
+
+
+def _pretrained(path: str, config: ModelConfig) -> Any:
+    return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype))
+
+
+def _adapted(base: Any, experiment: Experiment, checkpoint: Path | None) -> Any:
+    if checkpoint is not None:
+        return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
+    torch.manual_seed(derived_seed(experiment.config.seed, "lora"))
+    return get_peft_model(base, _lora_settings(experiment))
+
+
+def _lora_settings(experiment: Experiment) -> PeftLora:
+    lora = experiment.config.model.lora or LoraConfig()
+    return PeftLora(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+    )

@@ -1,0 +1,262 @@
+"""The on-policy loop: rollouts, advantages, updates, sync. It knows no algorithm by name.
+
+Every process of an accelerate launch runs this loop on the same batch of groups: each samples its
+share of the prompts, the groups are gathered, and each takes the gradient of its share of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.errors import NonFinite
+from engine.runs import RunFolder, write_json
+from rl import checkpoint
+from rl.config import TrainerConfig
+from rl.trainers.console import Console
+from rl.trainers.evaluation import evaluation_rows
+from rl.trainers.gradient import Gradient, Totals
+from rl.trainers.parts import Parts
+from rl.trainers.seeds import seeded_generator
+from rl.trainers.state import load_optimizer_state, load_rng_state, optimizer_state, rng_state
+from rl.trainers.stop import StopRequest
+from rl.trainers.window import Window
+
+
+class OnlineTrainer:
+    """Runs the steps of one run. `folder` is None on all processes but the main one."""
+
+    def __init__(self, parts: Parts, run_path: Path, folder: RunFolder | None, console: Console) -> None:
+        self.parts, self.run_path, self.folder, self.console = parts, run_path, folder, console
+        self.prepared = prepared = parts.prepared
+        self.config: TrainerConfig = prepared.experiment.config.trainer
+        sampling = prepared.experiment.config.policy
+        self.model, self.method = parts.model, prepared.method
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained,
+            lr=self.config.lr,
+            betas=self.config.betas,
+            eps=self.config.adam_eps,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        self.gradient = Gradient(
+            model=self.model,
+            method=self.method,
+            accelerator=prepared.accelerator,
+            reference=parts.reference,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            micro_batch_tokens=self.config.micro_batch_tokens,
+        )
+        self.step, self.windows, self.window = 0, 0, None  # type: int, int, Window | None
+        self.iterations = max(self.config.iterations, self.method.iterations)
+
+    def run(self) -> dict[str, Any]:
+        """All remaining steps; returns the last evaluation. Raises Stopped and NonFinite."""
+        with StopRequest(self.run_path) as stop:
+            evaluation = self._evaluate() if self.step == 0 and self.config.eval_every else {}
+            while self.step < self.config.steps:
+                evaluation = self._one_step() or evaluation
+                is_last, reason = self.step == self.config.steps, self._agreed(stop.reason)
+                if is_last or reason or self.step % self.config.save_every == 0:
+                    self.save()
+                if reason and not is_last:
+                    raise stop.raised(self.step, self.run_path)
+        return evaluation
+
+    def _one_step(self) -> dict[str, Any]:
+        """Rollouts where none are left, one update, its row, and the evaluation that is due."""
+        started = time.perf_counter()
+        if self.window is None:
+            self.window = self._collect()
+        row = self._update(self.window)
+        self.step += 1
+        self.parts.policy.sync(self.model, self.step)
+        self._log({"step": self.step} | row | {"seconds": time.perf_counter() - started})
+        if self.window.is_spent:
+            self.window = None
+        every = self.config.eval_every
+        is_due = every and (self.step % every == 0 or self.step == self.config.steps)
+        return self._evaluate() if is_due else {}
+
+    def _collect(self) -> Window:
+        """Sample a batch of groups on all processes, and compute what its updates need."""
+        started = time.perf_counter()
+        accelerator = self.prepared.accelerator
+        prompts = self.prepared.source.batch(self.config.prompts)
+        own = list(enumerate(prompts))[accelerator.process_index :: accelerator.num_processes]
+        groups = self.parts.sampler.groups([p for _, p in own], self.windows, [i for i, _ in own])
+        if accelerator.num_processes > 1:
+            numbered = gather_object([(i, group) for (i, _), group in zip(own, groups, strict=True)])
+            groups = [group for _, group in sorted(numbered, key=lambda pair: pair[0])]
+        groups = self.method.prepare(groups, self.step)
+        if self.config.control == "shuffled_rewards":
+            self._shuffle(groups)
+        window = Window(
+            number=self.windows,
+            groups=groups,
+            advantages=self.method.advantages(groups),
+            updates=self.iterations * self.config.minibatches,
+            minibatches=self.config.minibatches,
+        )
+        self.windows += 1
+        self.gradient.prepare(window)
+        window.seconds = time.perf_counter() - started
+        self._samples(window)
+        return window
+
+    def _shuffle(self, groups: list[Any]) -> None:
+        """The control: rewards permuted over the whole batch, so that they say nothing."""
+        rewards = [reward for group in groups for reward in group.rewards]
+        generator = seeded_generator(self.prepared.experiment.config.seed, "shuffled_rewards", self.windows)
+        order = iter(torch.randperm(len(rewards), generator=generator).tolist())
+        for group in groups:
+            group.rewards = [rewards[next(order)] for _ in group.rewards]
+
+    def _update(self, window: Window) -> dict[str, Any]:
+        """One optimizer update. Without any signal the weights stay as they are."""
+        rate = learning_rate(self.config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        started = time.perf_counter()
+        chosen = window.minibatch()
+        totals = self.gradient.accumulate(window)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.clip_grad_norm, foreach=True)
+        self._require_finite(window, totals, norm)
+        is_moved = any(parameter.grad is not None for parameter in self.trained) and float(norm) > 0
+        if is_moved:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        window.done += 1
+        return {
+            **window.statistics(),
+            "loss": float(totals.loss),
+            "grad_norm": float(norm),
+            "lr": rate,
+            "tokens": window.tokens(chosen),
+            "trained_tokens": int(totals.tokens),
+            "batch": window.number,
+            "skipped": not is_moved,
+            **totals.means(),
+            "seconds_rollouts": window.seconds if window.done == 1 else 0.0,
+            "seconds_update": time.perf_counter() - started,
+        }
+
+    def _require_finite(self, window: Window, totals: Totals, norm: Tensor) -> None:
+        """Stop before the step, with the batch saved, if the loss or the gradient is not a number."""
+        if math.isfinite(float(totals.loss)) and math.isfinite(float(norm)):
+            return
+        path = self.run_path / f"nonfinite-step-{self.step + 1:06d}"
+        if self.folder is not None:
+            path.mkdir(exist_ok=True)
+            record, tensors = window.state_dict()
+            write_json(path / "groups.json", record)
+            save_file(tensors, path / "tensors.safetensors")
+        raise NonFinite(
+            f"loss {float(totals.loss)}, gradient norm {float(norm)} at step {self.step + 1}; "
+            "the weights were not changed",
+            place=str(path),
+            next_step="look at the batch saved there; a lower trainer.lr or a smaller clip often helps",
+        )
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Greedy accuracy on every split of the source, as a row {"step", "eval"}."""
+        started = time.perf_counter()
+        evaluation = evaluation_rows(self.parts.sampler, self.prepared.source.evaluation(), self.prepared.accelerator)
+        if evaluation:
+            self._log({"step": self.step, "eval": evaluation, "seconds": time.perf_counter() - started})
+        return evaluation
+
+    def _samples(self, window: Window) -> None:
+        if self.folder is None:
+            return
+        flat = [(group, i) for group in window.groups for i in range(len(group.rollouts))]
+        stride = max(1, len(flat) // max(1, self.config.samples))
+        for group, i in flat[::stride][: self.config.samples]:
+            self.folder.sample(
+                {
+                    "step": self.step + 1,
+                    "id": group.prompt.id,
+                    "prompt": group.prompt.prompt,
+                    "completion": group.rollouts[i].text,
+                    "finish_reason": group.rollouts[i].finish_reason,
+                    "reward": group.rewards[i],
+                    "rewards": {name: values[i] for name, values in group.reward_parts.items()},
+                }
+            )
+
+    def _log(self, row: dict[str, Any]) -> None:
+        if self.folder is not None:
+            self.folder.log(row)
+            self.console.row(row)
+
+    def _agreed(self, reason: str | None) -> str | None:
+        """The main process' reason to stop, on all processes."""
+        if self.prepared.accelerator.num_processes == 1:
+            return reason
+        reasons: list[str | None] = gather_object([reason])
+        return next((r for r in reasons if r), None)
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        rngs = [rng_state()] if self.prepared.accelerator.num_processes == 1 else gather_object([rng_state()])
+        if self.folder is not None:
+            record: dict[str, Any] = {
+                "step": self.step,
+                "windows": self.windows,
+                "config": self.prepared.experiment.resolved(),
+                "rng": rngs,
+                "source": self.prepared.source.state_dict(),
+                "method": self.method.state_dict(),
+                "window": None,
+            }
+            tensors = {f"optimizer/{k}": v for k, v in optimizer_state(self.optimizer, self.model).items()}
+            if self.window is not None:
+                record["window"], pending = self.window.state_dict()
+                tensors |= {f"window/{name}": tensor for name, tensor in pending.items()}
+            state = checkpoint.State(tensors, record)
+            folder = self.run_path / "checkpoints"
+            checkpoint.write(folder, self.step, self._save_model, state, keep=self.config.keep)
+        self.prepared.accelerator.wait_for_everyone()
+
+    def _save_model(self, path: Path) -> None:
+        self.model.save_pretrained(path, safe_serialization=True)
+        self.prepared.tokenizer.save_pretrained(path)
+
+    def resume(self, state: checkpoint.State) -> None:
+        """Take up a saved state; the model's own weights were loaded from the same checkpoint already."""
+        record = state.record
+        self.step, self.windows = record["step"], record["windows"]
+        load_optimizer_state(self.optimizer, self.model, _below(state.tensors, "optimizer/"))
+        load_rng_state(record["rng"][min(self.prepared.accelerator.process_index, len(record["rng"]) - 1)])
+        self.prepared.source.load_state_dict(record["source"])
+        self.method.load_state_dict(record["method"])
+        if record["window"] is not None:
+            self.window = Window.from_state(record["window"], _below(state.tensors, "window/"))
+        self.parts.policy.sync(self.model, self.step)
+
+
+def learning_rate(config: TrainerConfig, step: int) -> float:
+    """The rate of update number step (from 0): linear warm-up, then constant, linear or cosine to 0."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    if config.schedule == "linear":
+        return config.lr * (1 - share)
+    return config.lr * (1 + math.cos(math.pi * share)) / 2 if config.schedule == "cosine" else config.lr
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+TRAINER = OnlineTrainer

@@ -1,0 +1,98 @@
+"""What a loop drives, built from an experiment in two stages: first what is cheap and finds most mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rl.config import Experiment
+from rl.methods.base import Method
+from rl.policies import Policy, choose
+from rl.rewards import Scorer
+from rl.trainers.evaluation import Sampler
+from rl.trainers.model import (
+    accelerator_for,
+    load_model,
+    load_reference,
+    load_tokenizer,
+    model_size,
+    require_model,
+)
+
+
+@dataclass
+class Prepared:
+    """The parts that need no weights: enough for a dry run to meet every mistake of a config."""
+
+    experiment: Experiment
+    accelerator: Any
+    model_path: str
+    tokenizer: Any
+    source: Any
+    scorer: Scorer
+    method: Method
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Prepared:
+        """Raises EngineError, with the place in the config, for whatever cannot be had."""
+        model_path = require_model(experiment)
+        return cls(
+            experiment=experiment,
+            accelerator=accelerator_for(experiment.config.model),
+            model_path=model_path,
+            tokenizer=load_tokenizer(model_path),
+            source=experiment.source_class(experiment.source, seed=experiment.config.seed),
+            scorer=Scorer(experiment.config.rewards),
+            method=experiment.method_class(experiment.method),
+        )
+
+    def built(self, checkpoint: Path | None) -> Parts:
+        """All parts, with the weights of the checkpoint or the starting ones."""
+        experiment, device = self.experiment, self.accelerator.device
+        model = load_model(experiment, self.model_path, checkpoint, device)
+        reference = load_reference(experiment, self.model_path, device) if self.method.needs_reference else None
+        config = experiment.config
+        policy = choose(
+            config.policy.engine,
+            place=experiment.place("policy", "engine"),
+            model=model,
+            tokenizer=self.tokenizer,
+            autocast=config.model.autocast,
+        )
+        sampler = Sampler(policy, self.tokenizer, self.scorer, config.policy, config.seed)
+        return Parts(prepared=self, model=model, reference=reference, policy=policy, sampler=sampler)
+
+    def facts(self) -> dict[str, str]:
+        """The numbers that follow from the config, for people."""
+        config = self.experiment.config
+        policy, trainer = config.policy, config.trainer
+        iterations = max(trainer.iterations, self.method.iterations)
+        updates = iterations * trainer.minibatches
+        rollouts = trainer.prompts * policy.completions
+        total, trained = model_size(self.experiment, self.model_path)
+        each = 2 if config.model.dtype == "bfloat16" else 4
+        return {
+            "model": f"{config.model.name}: {total / 1e6:.1f} M weights, {trained / 1e6:.1f} M trained",
+            "method": f"{self.experiment.method.kind} ({self.method.title})",
+            "rollouts a batch": f"{trainer.prompts} prompts x {policy.completions} completions = {rollouts}",
+            "tokens": f"at most {rollouts * policy.max_tokens} sampled, {trainer.micro_batch_tokens} a forward pass",
+            "updates": f"{trainer.steps} steps, {updates} a batch: {-(-trainer.steps // updates)} batches",
+            "processes": f"{self.accelerator.num_processes} on {self.accelerator.device}",
+            "memory": f"{(total + 3 * trained) * each / 2**30:.2f} GiB for weights, gradients and moments",
+            "checkpoints": f"{trainer.keep} kept, about {3 * trained * each / 2**30:.2f} GiB each",
+            "control": trainer.control,
+        }
+
+
+@dataclass
+class Parts:
+    """Everything a loop drives."""
+
+    prepared: Prepared
+    model: nn.Module
+    reference: nn.Module | None
+    policy: Policy
+    sampler: Sampler

@@ -1,0 +1,127 @@
+"""A batch of rollouts and the updates that are made from it: the window of accumulation and reuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl.methods.base import rewards_tensor
+from rl.types import Group, Prompt, Rollout
+
+
+@dataclass
+class Window:
+    """The rollouts of P prompts with their advantages, used for `updates` optimizer updates.
+
+    Row i is completion i % G of group i // G. `advantages`: (P, G) or (P, G, T). `old_logprobs`,
+    `ref_logprobs`: (P*G, T), zero where they were not needed; None before they are known.
+    `minibatches`: the groups are cut into so many equal parts, one an update, over and over.
+    """
+
+    number: int
+    groups: list[Group]
+    advantages: Tensor
+    updates: int
+    minibatches: int = 1
+    done: int = 0
+    seconds: float = 0.0
+    old_logprobs: Tensor | None = None
+    ref_logprobs: Tensor | None = None
+
+    @property
+    def is_spent(self) -> bool:
+        return self.done >= self.updates
+
+    @property
+    def longest(self) -> int:
+        """T: the tokens of the longest completion, at least 1."""
+        return max(1, max(len(r.completion_ids) for group in self.groups for r in group.rollouts))
+
+    def minibatch(self) -> list[int]:
+        """The indices of the groups of the next update."""
+        size = len(self.groups) // self.minibatches
+        start = (self.done % self.minibatches) * size
+        return list(range(start, start + size))
+
+    def tokens(self, groups: Iterable[int]) -> int:
+        """Completion tokens of these groups."""
+        return sum(len(r.completion_ids) for g in groups for r in self.groups[g].rollouts)
+
+    def signal_rows(self, group: int) -> list[int]:
+        """The completions of a group with a token and an advantage other than 0."""
+        rollouts = self.groups[group].rollouts
+        has_signal = self.advantages[group].flatten(1).any(1) if self.advantages.ndim == 3 else self.advantages[group]
+        return [i for i, rollout in enumerate(rollouts) if rollout.completion_ids and has_signal[i]]
+
+    def token_rows(self, group: int) -> list[int]:
+        """The completions of a group with a token."""
+        return [i for i, rollout in enumerate(self.groups[group].rollouts) if rollout.completion_ids]
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """JSON and tensors from which `from_state` makes the same window."""
+        record = {
+            "number": self.number,
+            "updates": self.updates,
+            "minibatches": self.minibatches,
+            "done": self.done,
+            "seconds": self.seconds,
+            "groups": [dataclasses.asdict(group) for group in self.groups],
+        }
+        named = {
+            "advantages": self.advantages,
+            "old_logprobs": self.old_logprobs,
+            "ref_logprobs": self.ref_logprobs,
+        }
+        return record, {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    @classmethod
+    def from_state(cls, record: dict[str, Any], tensors: dict[str, Tensor]) -> Window:
+        groups = [_group(item) for item in record["groups"]]
+        return cls(**{**record, "groups": groups}, **tensors)
+
+    def statistics(self) -> dict[str, float]:
+        """What the rollouts were like: reward mean and deviation, share of groups with signal, lengths."""
+        rollouts = [rollout for group in self.groups for rollout in group.rollouts]
+        rewards = rewards_tensor(self.groups).flatten()
+        known = rewards[~rewards.isnan()]
+        has_signal = [bool(self.signal_rows(g)) for g in range(len(self.groups))]
+        row = {
+            "reward_mean": float(known.mean()) if len(known) else None,
+            "reward_std": float(known.std()) if len(known) > 1 else None,
+            "signal": sum(has_signal) / len(has_signal),
+            "length_mean": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
+            "truncated": sum(r.finish_reason == "length" for r in rollouts) / len(rollouts),
+            "failed": sum(r.finish_reason == "error" for r in rollouts) + int(rewards.isnan().sum()),
+        }
+        names = self.groups[0].reward_parts
+        return {k: v for k, v in row.items() if v is not None} | {f"reward/{n}": self._part_mean(n) for n in names}
+
+    def _part_mean(self, name: str) -> float:
+        values = [v for group in self.groups for v in group.reward_parts.get(name, []) if v is not None]
+        return sum(values) / len(values) if values else math.nan
+
+
+def padded(rows: Sequence[Tensor], length: int) -> Tensor:
+    """(B, length) of one-dimensional tensors, zeros on the right."""
+    return torch.stack([torch.nn.functional.pad(row, (0, length - len(row))) for row in rows])
+
+
+def _group(item: dict[str, Any]) -> Group:
+    rollouts = [
+        Rollout(**{**r, "completion_ids": tuple(r["completion_ids"]), "logprobs": tuple(r["logprobs"])})
+        for r in item["rollouts"]
+    ]
+    return Group(
+        **{
+            **item,
+            "prompt": Prompt(**item["prompt"]),
+            "prompt_ids": tuple(item["prompt_ids"]),
+            "rollouts": rollouts,
+        }
+    )
