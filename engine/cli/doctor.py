@@ -33,13 +33,14 @@ def doctor() -> None:
     """Say what is installed, what is reachable, and what to do about what is not."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     findings = list(_findings())
     table = Table(box=None, pad_edge=False, show_header=False)
-    marks = {True: "ok", False: "[red]needed[/red]", None: "optional"}
+    marks = {True: Text("ok"), False: Text("needed", "red"), None: Text("optional", "dim")}
     for finding in findings:
-        table.add_row(finding.name, marks[finding.fine], finding.state)
-    Console(highlight=False, soft_wrap=True).print(table)
+        table.add_row(finding.name, marks[finding.fine], Text(finding.state))
+    Console().print(table)
     bad = [finding.name for finding in findings if finding.fine is False]
     if bad:
         raise EnvironmentMissing(f"needed and not in order: {', '.join(bad)}", next_step="see the rows above")
@@ -90,9 +91,9 @@ def _model() -> Finding:
 
 
 def _writable() -> Iterator[Finding]:
-    from engine.llm.models import cache_folder
+    from engine.llm.models import home
 
-    for name, folder in (("cache", cache_folder()), ("runs", Path("runs").absolute())):
+    for name, folder in (("cache", home()), ("runs", Path("runs").absolute())):
         yield Finding(name, str(folder), _can_write(folder))
 
 

@@ -1,0 +1,38 @@
+"""Training configs as `engine validate` and `engine schema` see them; loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rl.config import PLUGIN_SECTIONS, RunConfig, load
+
+
+def keys() -> frozenset[str]:
+    """The top-level keys of a training config."""
+    return frozenset(RunConfig.model_fields)
+
+
+def check(path: Path, overrides: Sequence[str]) -> str:
+    """One line that says what the config trains. Raises ConfigError and UnknownName."""
+    experiment = load(path, overrides)
+    config = experiment.config
+    return (
+        f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "
+        f"of {config.trainer.prompts} prompts x {config.policy.completions} completions"
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a training config, with the section of every method and source that is installed."""
+    whole = RunConfig.model_json_schema()
+    definitions = whole.setdefault("$defs", {})
+    for section, registry in PLUGIN_SECTIONS.items():
+        choices = []
+        for name in registry.names():
+            part = registry.load(name).Config.model_json_schema(ref_template=f"#/$defs/{section}.{name}/$defs/{{model}}")
+            definitions[f"{section}.{name}"] = {**part, "required": sorted({*part.get("required", []), "kind"})}
+            choices.append({"$ref": f"#/$defs/{section}.{name}"})
+        whole["properties"][section] = {"oneOf": choices}
+    return whole
