@@ -75,7 +75,8 @@ def test_the_wheel_holds_every_source_file_the_licence_and_no_leftovers(wheel: P
 
 
 def test_the_sdist_holds_what_setting_up_needs(built: Path) -> None:
-    names = {name.partition("/")[2] for name in tarfile.open(next(built.glob("*.tar.gz"))).getnames()}
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {
         "Makefile",
         "requirements.lock",
