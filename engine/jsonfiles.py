@@ -29,11 +29,11 @@ def json_text(data: Any, *, indent: int | None = None) -> str:
     because bare NaN is no JSON and makes a whole file unreadable for other programs.
     """
     try:
-        return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent, default=_plain)
+        return _dumped(data, indent)
     except (ValueError, TypeError):
         pass
     try:
-        return json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, indent=indent, default=_plain)
+        return _dumped(_finite(data), indent)
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"a record that JSON cannot hold: {error}",
@@ -100,7 +100,7 @@ class JsonLines:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row and flush it. Raises InputError for what JSON cannot hold."""
-        line = (json_text(row) + "\n").encode("utf-8", "backslashreplace")
+        line = (json_text(row) + "\n").encode()
         with self._lock:
             try:
                 self._file.write(line)
@@ -163,6 +163,12 @@ def _row(line: bytes, place: str) -> Row:
     if not isinstance(row, dict):
         raise DataError(f"a {type(row).__name__} instead of an object", place=place)
     return row
+
+
+def _dumped(data: Any, indent: int | None) -> str:
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent, default=_plain)
+    # a lone surrogate, which UTF-8 cannot hold, becomes \udxxx: that is its JSON escape
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -87,7 +87,7 @@ def test_text_with_a_lone_surrogate_can_be_written(tmp_path):
     lines = JsonLines(tmp_path / "a.jsonl")
     lines.append({"text": "a\ud800b"})
     lines.close()
-    assert len(read_lines(tmp_path / "a.jsonl")) == 1
+    assert read_lines(tmp_path / "a.jsonl") == [{"text": "a\ud800b"}]
 
 
 def test_a_damaged_middle_line_is_named(tmp_path):

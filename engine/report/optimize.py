@@ -1,0 +1,221 @@
+"""The parts of the report of an `optimize` run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.report.chart import Row as Interval
+from engine.report.chart import Series, interval_chart, line_chart
+from engine.report.data import Row, RunData, duration, is_number, mean, points
+from engine.report.graph import drawing
+from engine.report.html import Html, as_text, clip, details, join, number, section, table, tag, tile
+from engine.report.words import patch, value_diff
+
+_MOST_CANDIDATES = 300
+_MOST_EXAMPLES = 12
+
+
+def optimize_sections(run: RunData) -> list[Html]:
+    """Headline, parameters, curve, candidates, graph, patch and cost, as far as the run has them."""
+    return [
+        _headline(run),
+        section("Parameters", join(_param(param) for param in _records(run.result.get("params")))),
+        section("Scores by step", tag("div", _curve(run), class_="wide")),
+        section("Candidates", _candidates(run)),
+        section("Graph", drawing(run.graphs[-1]) if run.graphs else ""),
+        section("Patch", _patch(run)),
+        section("Cost", _cost(run)),
+    ]
+
+
+def _headline(run: RunData) -> Html:
+    found = _validation(run.result)
+    before = found.get("baseline", run.result.get("baseline"))
+    after = found.get("score", run.result.get("score"))
+    evaluations = [e for e in run.evaluations if e]
+    accepted = sum(bool(e.get("accepted")) for e in evaluations)
+    tiles = []
+    if is_number(before) and is_number(after):
+        gain = after - before
+        mood = "good" if gain > 0 else "bad" if gain < 0 else ""
+        tiles += [
+            tile("before", number(before), _on(found)),
+            tile("after", number(after), _interval_note(found), mood=mood),
+            tile("change", f"{gain:+.3g}".replace("-", "\u2212"), "of the score", mood=mood),
+        ]
+    tiles.append(tile("candidates", number(len(evaluations)), f"{accepted} accepted"))
+    tiles.append(tile("time", duration(run.seconds), f"{len(run.metrics)} steps"))
+    rows = _intervals(run.result, before, after, found)
+    chart = interval_chart(rows, title="Score, with its interval where known") if len(rows) > 1 else ""
+    return join([tag("div", *tiles, class_="tiles"), tag("div", chart, class_="wide") if chart else ""])
+
+
+def _validation(result: Row) -> Row:
+    found = result.get("validation")
+    return found if isinstance(found, dict) else {}
+
+
+def _on(found: Row) -> str:
+    return f"on {number(found['n'])} held-out examples" if is_number(found.get("n")) else ""
+
+
+def _interval_note(found: Row) -> str:
+    low, high = found.get("low"), found.get("high")
+    return f"interval {number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
+
+
+def _intervals(result: Row, before: Any, after: Any, found: Row) -> list[Interval]:
+    """Before, the controls and after, as rows of the interval chart."""
+    rows = [Interval("before", before)] if is_number(before) else []
+    controls = result.get("controls")
+    named = controls.items() if isinstance(controls, Mapping) else ((c.get("name", "?"), c) for c in _records(controls))
+    for name, control in named:
+        record = control if isinstance(control, Mapping) else {"score": control}
+        if is_number(record.get("score")):
+            rows.append(Interval(str(name), record["score"], _number(record, "low"), _number(record, "high")))
+    if is_number(after):
+        rows.append(Interval("after", after, _number(found, "low"), _number(found, "high"), is_strong=True))
+    return rows
+
+
+def _param(param: Row) -> Html:
+    before, after = param.get("before"), param.get("after")
+    origin = param.get("origin")
+    place = ":".join(map(str, origin)) if isinstance(origin, list | tuple) else (origin or "")
+    note = " \u00b7 ".join(str(part) for part in (param.get("kind"), param.get("description"), place) if part)
+    body = tag("p", "unchanged", class_="muted") if before == after else value_diff(before, after)
+    return tag("div", tag("h3", param.get("name", "?")), tag("div", note, class_="note"), body)
+
+
+def _curve(run: RunData) -> Html:
+    tried = [{"step": e.get("step"), "score": _score(e)} for e in run.evaluations if not e.get("accepted")]
+    taken = [{"step": e.get("step"), "score": _score(e)} for e in run.evaluations if e.get("accepted")]
+    best, current = points(run.metrics, "best_score"), points(run.metrics, "current_score")
+    return line_chart(
+        [
+            Series("candidate", points(tried, "score"), is_marks=True, color=1),
+            Series("current", current if current != best else (), color=4),
+            Series("best", best, color=0),
+            Series("accepted candidate", points(taken, "score"), is_marks=True, color=2),
+        ],
+        title="Score",
+        width=560,
+        height=260,
+    )
+
+
+def _candidates(run: RunData) -> Html:
+    """One line a candidate; it opens to its texts compared with the start's, and its examples."""
+    base = {str(p.get("name")): p.get("before") for p in _records(run.result.get("params"))}
+    if not base and run.evaluations:
+        base = dict(_record(run.evaluations[0].get("values")))
+    shown = _selected(run.evaluations)
+    more = len(run.evaluations) - len(shown)
+    return join(
+        [
+            *(_candidate(e, base) for e in shown),
+            tag("p", f"{more} more are in journal.sqlite.", class_="muted") if more else "",
+        ]
+    )
+
+
+def _selected(evaluations: list[Row]) -> list[Row]:
+    """All if few; else those accepted and those of the highest score, in their order."""
+    rank = sorted(
+        range(len(evaluations)),
+        key=lambda i: (
+            not evaluations[i].get("accepted"),
+            -(s if (s := _score(evaluations[i])) is not None else -1e300),
+        ),
+    )
+    return [evaluations[i] for i in sorted(rank[:_MOST_CANDIDATES])]
+
+
+def _candidate(evaluation: Row, base: Mapping[str, Any]) -> Html:
+    accepted = bool(evaluation.get("accepted"))
+    mark = (
+        tag("span", "accepted", class_="badge good")
+        if accepted
+        else tag("span", evaluation.get("arm") or "", class_="muted")
+    )
+    reason = str(evaluation.get("reason") or "")
+    summary = tag(
+        "span",
+        tag("span", f"step {number(evaluation.get('step'))}"),
+        tag("b", number(_score(evaluation))),
+        mark,
+        tag("span", clip(reason.partition("\n")[0], 160), class_="why muted"),
+        class_="row",
+    )
+    values = _record(evaluation.get("values"))
+    changed = {name: value for name, value in values.items() if as_text(value) != as_text(base.get(name, value))}
+    body = [tag("p", clip(reason))] if len(reason) > 160 or "\n" in reason else []
+    for name, value in (changed or values).items():
+        body += [tag("h3", name), value_diff(base.get(name, value), value)]
+    return details(summary, *body, _examples(evaluation))
+
+
+def _examples(evaluation: Row) -> Html:
+    """The judged examples of a candidate as a table."""
+    columns = [_list(evaluation.get(key)) for key in ("examples", "scores", "outputs", "texts")]
+    length = max((len(column) for column in columns), default=0)
+    if not length:
+        return Html("")
+    padded = [[*column, *[None] * (length - len(column))] for column in columns]
+    rows = [
+        (number(example), number(score), clip(as_text(output or ""), 500), clip(as_text(text or ""), 500))
+        for example, score, output, text in list(zip(*padded, strict=True))[:_MOST_EXAMPLES]
+    ]
+    note = f"the first {_MOST_EXAMPLES} of {length} examples" if length > _MOST_EXAMPLES else ""
+    return join(
+        [
+            table(("example", "score", "output", "feedback"), rows, numeric=(1,)),
+            tag("p", note, class_="note") if note else "",
+        ]
+    )
+
+
+def _patch(run: RunData) -> Html:
+    text = run.result.get("diff")
+    if not isinstance(text, str) or not text.strip():
+        return Html("")
+    return join([tag("p", "Write these values into the source files with git apply.", class_="muted"), patch(text)])
+
+
+def _cost(run: RunData) -> Html:
+    cost = run.result.get("cost")
+    if not isinstance(cost, Mapping):
+        spent = next((row["spent"] for row in reversed(run.metrics) if isinstance(row.get("spent"), Mapping)), None)
+        cost = spent if spent is not None else {}
+    rows = [(str(name).replace("_", " "), number(value)) for name, value in _flat(cost)]
+    return table(("what", "amount"), rows, numeric=(1,)) if rows else Html("")
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for name, value in record.items():
+        pairs += _flat(value, f"{prefix}{name}: ") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return pairs
+
+
+def _score(evaluation: Row) -> float | None:
+    value = evaluation.get("score")
+    return float(value) if is_number(value) else mean(_list(evaluation.get("scores")))
+
+
+def _number(record: Mapping[str, Any], key: str) -> float | None:
+    value = record.get(key)
+    return float(value) if is_number(value) else None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _records(value: Any) -> list[Row]:
+    return [item for item in _list(value) if isinstance(item, dict)]
+
+
+def _record(value: Any) -> Row:
+    return value if isinstance(value, dict) else {}
