@@ -1,0 +1,219 @@
+"""Source code of functions: found, checked, compiled - by the syntax tree, never by patterns."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import functools
+import inspect
+import itertools
+import linecache
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import ParamError
+
+Def = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class FoundSource:
+    """A function's text from `def` on, dedented, and where its `def` stands."""
+
+    text: str
+    file: str
+    line: int
+
+
+def source_of(function: Callable[..., Any]) -> FoundSource | None:
+    """The source of a function written with `def`; None where there is no text to be found."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return None
+    linecache.checkcache(code.co_filename)
+    lines = tuple(linecache.getlines(code.co_filename, getattr(function, "__globals__", None)))
+    for definition in _definitions("".join(lines)):
+        first = definition.decorator_list[0].lineno if definition.decorator_list else definition.lineno
+        if definition.name == code.co_name and first == code.co_firstlineno:
+            text = _dedented(lines[definition.lineno - 1 : definition.end_lineno], definition.col_offset)
+            return FoundSource(text, code.co_filename, definition.lineno)
+    return None
+
+
+def assigned_name(frame: types.FrameType) -> str | None:
+    """What the call that runs in this frame is assigned to: 'x' for `x = ...` and for `self.x = ...`."""
+    line, _, column, _ = next(itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
+    lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
+    for statement in _assignments("".join(lines)):
+        value = statement.value
+        if value is not None and (value.lineno, value.col_offset) == (line, column):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            return getattr(targets[0], "id", getattr(targets[0], "attr", None)) if len(targets) == 1 else None
+    return None
+
+
+def check_source(text: object, original: str) -> str:
+    """The text, if it is one function with the name and signature of the original.
+
+    Raises ParamError with what is wrong: not Python, not one function, another name, other parameters.
+    """
+    if not isinstance(text, str):
+        raise ParamError(f"code is {type(text).__name__}, not text", allowed="the source of one function")
+    new, old = _definition(text), _definition(original)
+    for what in ("name", "kind", "parameters"):
+        before, after = _traits(old)[what], _traits(new)[what]
+        if before != after:
+            raise ParamError(
+                f"the function's {what} changed from '{before}' to '{after}'",
+                allowed=f"a function that keeps its signature: {signature_text(old)}",
+                next_step="change the body only",
+            )
+    return _dedented(tuple(text.splitlines(keepends=True)), new.col_offset).strip("\n") + "\n"
+
+
+def signature_text(definition: Def) -> str:
+    """'def parse(text: str) -> int', as written."""
+    returns = f" -> {ast.unparse(definition.returns)}" if definition.returns else ""
+    return f"{_keyword(definition)} {definition.name}({ast.unparse(definition.args)}){returns}"
+
+
+class Compiler:
+    """Functions for the versions of one piece of source; each compiled once, the last few kept.
+
+    The first version is the reference function itself. Others get its globals, defaults and
+    closure, so they see what it saw.
+    """
+
+    KEPT = 32
+
+    def __init__(self, text: str, reference: types.FunctionType | None) -> None:
+        self.text, self.reference = text, reference
+        self._compiled: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+        self._count = 0
+
+    def function(self, text: str) -> Callable[..., Any]:
+        """The function of a version that the user wrote; runs nothing of the text."""
+        if text == self.text and self.reference is not None:
+            return self.reference
+        found = self._compiled.get(text)
+        if found is None:
+            found = self._compiled[text] = self._build(text)
+            if len(self._compiled) > self.KEPT:
+                _, dropped = self._compiled.popitem(last=False)
+                linecache.cache.pop(dropped.__code__.co_filename, None)
+        return found
+
+    def _build(self, text: str) -> Callable[..., Any]:
+        """The code object taken out of a compiled module: the `def` statement itself is never executed."""
+        definition, reference = _definition(text), self.reference
+        self._count += 1
+        file = f"<{definition.name}, version {self._count} of {id(self):x}>"
+        # Traceback lines come from linecache; an entry without a time is never dropped by checkcache.
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        free = reference.__code__.co_freevars if reference else ()
+        definition.decorator_list = []
+        module = ast.Module([_enclosing(definition, free)], [])
+        flags = reference.__code__.co_flags & __future__.annotations.compiler_flag if reference else 0
+        compiled = compile(ast.fix_missing_locations(module), file, "exec", flags, dont_inherit=True)
+        code = _nested(_nested(compiled, "enclosing"), definition.name)
+        if reference is None:
+            return types.FunctionType(code, {"__builtins__": __builtins__}, definition.name)
+        cells = dict(zip(free, reference.__closure__ or (), strict=True))
+        closure = tuple(cells[name] for name in code.co_freevars)
+        function = types.FunctionType(code, reference.__globals__, code.co_name, reference.__defaults__, closure)
+        function.__kwdefaults__ = reference.__kwdefaults__
+        function.__annotations__, function.__qualname__ = reference.__annotations__, reference.__qualname__
+        function.__module__, function.__doc__ = reference.__module__, ast.get_docstring(definition)
+        return function
+
+
+def _definition(text: str) -> Def:
+    """The one function that the text defines. Raises ParamError."""
+    try:
+        body = ast.parse(_dedented(tuple(text.splitlines(keepends=True)), None)).body
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        where = f" at line {line}" if line else ""
+        raise ParamError(f"the code is not Python{where}: {error}", allowed="the source of one function") from None
+    if len(body) != 1 or not isinstance(body[0], Def):
+        held = ", ".join(type(statement).__name__ for statement in body) or "nothing"
+        raise ParamError(
+            f"the code is not one function: it holds {held}",
+            allowed="one `def`, with its imports and helper functions inside it",
+        )
+    return body[0]
+
+
+def _traits(definition: Def) -> dict[str, str]:
+    """What a new version must not change; annotations may."""
+    is_generator = any(isinstance(part, ast.Yield | ast.YieldFrom) for part in _own_parts(definition))
+    return {
+        "name": definition.name,
+        "kind": _keyword(definition) + (" with yield" if is_generator else ""),
+        "parameters": ast.unparse(_bare(definition.args)),
+    }
+
+
+def _bare(given: ast.arguments) -> ast.arguments:
+    """The parameters and defaults without annotations."""
+    return ast.arguments(
+        posonlyargs=[ast.arg(a.arg) for a in given.posonlyargs],
+        args=[ast.arg(a.arg) for a in given.args],
+        vararg=ast.arg(given.vararg.arg) if given.vararg else None,
+        kwonlyargs=[ast.arg(a.arg) for a in given.kwonlyargs],
+        kw_defaults=given.kw_defaults,
+        kwarg=ast.arg(given.kwarg.arg) if given.kwarg else None,
+        defaults=given.defaults,
+    )
+
+
+def _own_parts(definition: Def) -> Iterator[ast.AST]:
+    """The syntax nodes of the body, without those of functions and classes inside it."""
+    waiting: list[ast.AST] = list(definition.body)
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if not isinstance(part, Def | ast.Lambda | ast.ClassDef):
+            waiting.extend(ast.iter_child_nodes(part))
+
+
+def _keyword(definition: Def) -> str:
+    return "async def" if isinstance(definition, ast.AsyncFunctionDef) else "def"
+
+
+def _enclosing(definition: Def, names: tuple[str, ...]) -> ast.FunctionDef:
+    """A function around the definition that makes `names` free variables of it."""
+    around: Any = ast.parse(f"def enclosing({', '.join(names)}): pass").body[0]
+    around.body = [definition]
+    return around  # type: ignore[no-any-return]
+
+
+def _nested(code: types.CodeType, name: str) -> types.CodeType:
+    return next(const for const in code.co_consts if isinstance(const, types.CodeType) and const.co_name == name)
+
+
+def _dedented(lines: tuple[str, ...], columns: int | None) -> str:
+    """Lines with up to `columns` leading blanks taken off (None: as many as the first line has)."""
+    if columns is None:
+        first = next((line for line in lines if line.strip()), "")
+        columns = len(first) - len(first.lstrip())
+    return "".join(line[min(columns, len(line) - len(line.lstrip(" \t"))) :] for line in lines)
+
+
+@functools.lru_cache(maxsize=32)
+def _tree(text: str) -> tuple[ast.AST, ...]:
+    try:
+        return tuple(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _definitions(text: str) -> list[Def]:
+    return [part for part in _tree(text) if isinstance(part, Def)]
+
+
+def _assignments(text: str) -> list[ast.Assign | ast.AnnAssign]:
+    return [part for part in _tree(text) if isinstance(part, ast.Assign | ast.AnnAssign)]

@@ -1,0 +1,135 @@
+"""The decorator `trace.node`: a function as an operator of the graph."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from engine.errors import TraceError
+from engine.graph.call import Call
+from engine.graph.code import Compiler, source_of
+from engine.graph.containers import SCALARS, Operand, plain
+from engine.graph.op import Op
+from engine.graph.state import STATE
+from engine.graph.tracer import Graph
+from engine.params import Param
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def node(function: F, /) -> F: ...
+@overload
+def node(
+    *, trainable: bool = False, name: str | None = None, description: str | None = None, catch: bool = False
+) -> Callable[[F], F]: ...
+def node(
+    function: Any = None,
+    /,
+    *,
+    trainable: bool = False,
+    name: str | None = None,
+    description: str | None = None,
+    catch: bool = False,
+) -> Any:
+    """Make a function an operator of the graph.
+
+    Outside a recording it stays the plain function: nodes and parameters among its arguments, also
+    inside containers, arrive as their values. In a recording it gives a Node (a coroutine function
+    a coroutine of one, a generator function the node of the list of its items, an async generator
+    function an async iterator of item nodes). Its body runs on plain values and is not recorded;
+    parameters and nodes that it reads from outside (globals, closures, attributes) are parents too.
+
+    trainable: the source is a parameter of kind "code", at `.code` of the result. name, description:
+    in place of the function's own and its docstring. catch: an exception in the body is recorded
+    as an error node with the traceback's relevant lines (`error_node(exception)` finds it) and
+    goes on as the exception that it was.
+
+    Raises TraceError for what is not a function, and for trainable=True where no source is found.
+    """
+    if function is None:
+        return functools.partial(_decorated, trainable=trainable, name=name, description=description, catch=catch)
+    return _decorated(function, trainable=trainable, name=name, description=description, catch=catch)
+
+
+def _decorated(function: Any, *, trainable: bool, name: str | None, description: str | None, catch: bool) -> Any:
+    if isinstance(function, staticmethod | classmethod):
+        inner = _decorated(function.__func__, trainable=trainable, name=name, description=description, catch=catch)
+        return type(function)(inner)
+    if not callable(function) or isinstance(function, type):
+        raise TraceError(
+            f"trace.node was given {function!r:.80}",
+            allowed="a function, method, coroutine or generator function",
+            next_step="decorate the methods of a class, not the class",
+        )
+    stem = name or getattr(function, "__name__", type(function).__name__).strip("<>")
+    op = Op(stem, "function", function, description)
+    code = _code_param(function, stem, op) if trainable else None
+    wrapper = _wrapped(function, op, code, catch)
+    wrapper.op, wrapper.code = op, code
+    return wrapper
+
+
+def _wrapped(function: Callable[..., Any], op: Op, code: Param | None, catch: bool) -> Any:
+    fill = _default_filler(function)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        state = STATE.get()
+        if fill is not None:
+            kwargs = fill(args, kwargs)
+        if isinstance(state, Graph):
+            recorded = Call(state, op, function, catch)
+            if code is not None:
+                recorded.link(code)
+                recorded.function = code.function
+            return recorded.run(args, kwargs)
+        current = function if code is None else code.function
+        if not SCALARS.issuperset(map(type, args)):
+            args = tuple(map(plain, args))
+        if kwargs:
+            kwargs = {key: plain(item) for key, item in kwargs.items()}
+        return current(*args, **kwargs)
+
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        return await call(*args, **kwargs)
+
+    is_coroutine = inspect.iscoroutinefunction(function)
+    return functools.wraps(function)(call_async if is_coroutine else call)
+
+
+def _default_filler(function: Callable[..., Any]) -> Callable[..., dict[str, Any]] | None:
+    """Adds defaults that are parameters or nodes to a call's keywords; None if there are none."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    places = list(signature.parameters)
+    defaults = {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, Operand)}
+    if not defaults:
+        return None
+
+    def fill(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        given = places[: len(args)]
+        return {**{name: value for name, value in defaults.items() if name not in given}, **kwargs}
+
+    return fill
+
+
+def _code_param(function: Any, name: str, op: Op) -> Param:
+    found = source_of(function)
+    if found is None:
+        raise TraceError(
+            f"the source of {name} cannot be found, so it cannot be trained",
+            allowed="a function written with `def` in a file or a notebook cell",
+            next_step="leave trainable=True away, or put the function into a file",
+        )
+    return Param(
+        found.text,
+        name=name,
+        kind="code",
+        description=op.description,
+        origin=(found.file, found.line),
+        compiler=Compiler(found.text, function),
+    )
