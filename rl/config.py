@@ -17,9 +17,9 @@ from pydantic import Field
 from engine.config import Config, Source, apply_override, read_source, validate
 from engine.errors import ConfigError
 from engine.registry import Registry
+from rl.sources import SOURCES
 
 METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
-SOURCES = Registry("source", package="rl.sources", group="engine.sources", attribute="SOURCE")
 
 PLUGIN_SECTIONS = {"method": METHODS, "source": SOURCES}
 
@@ -98,7 +98,10 @@ class RunConfig(Config):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A validated config: its sections, those of the plug-ins, and where each value stands."""
+    """A validated config: its sections, those of the plug-ins, and where each value stands.
+
+    `near`: the folder beside which relative paths in it are looked up first.
+    """
 
     config: RunConfig
     method_class: Any
@@ -106,6 +109,7 @@ class Experiment:
     source_class: Any
     source: Any
     origin: Source
+    near: Path | None = None
 
     def resolved(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, as plain data."""
@@ -117,12 +121,15 @@ class Experiment:
         return self.origin.place(path)
 
 
-def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+def load(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, near: Path | None = None
+) -> Experiment:
     """The experiment that a file (or the same as a mapping) and 'a.b=value' overrides describe.
 
     Raises ConfigError with file:line:column and UnknownName for a method or source that is not there.
     """
     origin = _origin(config, overrides)
+    folder = near if isinstance(config, Mapping) else Path(config).absolute().parent
     sections = validate(RunConfig, origin)
     if sections.trainer.prompts % sections.trainer.minibatches:
         raise ConfigError(
@@ -132,7 +139,9 @@ def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         )
     classes = {name: _plugin(origin, name) for name in PLUGIN_SECTIONS}
     parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
-    return Experiment(sections, classes["method"], parts["method"], classes["source"], parts["source"], origin)
+    return Experiment(
+        sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
+    )
 
 
 def _origin(config: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Source:

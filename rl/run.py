@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from engine.errors import CheckpointError, DataError, Stopped
 from engine.runs import RunFolder, read_json, read_lines, run_kind
 from rl import checkpoint
-from rl.config import load
+from rl.config import Experiment, load
 from rl.trainers.console import Console
 from rl.trainers.evaluation import evaluation_rows
 from rl.trainers.parts import Prepared
@@ -103,8 +103,8 @@ def evaluate(
 
     A run is evaluated at its newest sound checkpoint. Raises as `train` does.
     """
-    config, saved = _target(target)
-    prepared = Prepared.of(load(config, overrides))
+    experiment, saved = _target(target, overrides)
+    prepared = Prepared.of(experiment)
     console = Console(0, is_quiet=is_quiet)
     console.say(f"evaluating {saved or prepared.experiment.config.model.name}")
     parts = prepared.built(saved)
@@ -159,19 +159,20 @@ def _check_steps(prepared: Prepared, record: Mapping[str, Any], saved: Path) -> 
         )
 
 
-def _target(target: str | Path | Mapping[str, Any]) -> tuple[str | Path | Mapping[str, Any], Path | None]:
-    """The config to read, and the checkpoint to load, that a config, run or checkpoint means."""
+def _target(target: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> tuple[Experiment, Path | None]:
+    """The experiment and the checkpoint to load that a config, a run or a checkpoint means."""
     if isinstance(target, Mapping) or not (path := Path(target)).is_dir():
-        return target, None
-    if (path / checkpoint.MANIFEST).exists() or path.name.startswith("step-"):
-        return checkpoint.read_state(checkpoint.require_sound(path)).record["config"], path
-    if run_kind(path) != "rl":
+        return load(target, overrides), None
+    if path.name.startswith("step-") or (path / checkpoint.MANIFEST).exists():
+        found: Path | None = checkpoint.require_sound(path)
+    elif run_kind(path) != "rl":
         raise DataError("not a training run", place=str(path), next_step="give a run of `engine rl train`")
-    warnings = Console(0)
-    found = checkpoint.newest_sound(path / "checkpoints", warnings.warn)
+    else:
+        found = checkpoint.newest_sound(path / "checkpoints", Console(0).warn)
     if found is None:
         raise DataError("the run has no checkpoint yet", place=str(path), next_step="give its config instead")
-    return path / "config.yaml", found
+    record = checkpoint.read_state(found).record
+    return load(record["config"], overrides, near=Path(record["near"]) if record["near"] else None), found
 
 
 def _from_main(value: str) -> str:

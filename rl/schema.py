@@ -31,7 +31,9 @@ def schema() -> dict[str, Any]:
     for section, registry in PLUGIN_SECTIONS.items():
         choices = []
         for name in registry.names():
-            part = registry.load(name).Config.model_json_schema(ref_template=f"#/$defs/{section}.{name}/$defs/{{model}}")
+            part = registry.load(name).Config.model_json_schema(
+                ref_template=f"#/$defs/{section}.{name}/$defs/{{model}}"
+            )
             definitions[f"{section}.{name}"] = {**part, "required": sorted({*part.get("required", []), "kind"})}
             choices.append({"$ref": f"#/$defs/{section}.{name}"})
         whole["properties"][section] = {"oneOf": choices}

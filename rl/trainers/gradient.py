@@ -55,8 +55,9 @@ class Totals:
 class Gradient:
     """Fills `.grad` of the model's trained weights from a window.
 
-    `reference`: a frozen model, or None where disabling the adapter gives it. `temperature` and
-    `max_tokens` are the sampler's. Every process holds the whole window and trains every
+    `reference`: a frozen model, or None where disabling the adapter gives it. `is_sampler`: the model
+    itself sampled, so that no sampler log-probs are compared with its own. `temperature` and `max_tokens`
+    are the sampler's. Every process holds the whole window and trains every
     `processes`-th group of it; the losses are shares of the whole, so gradients add up.
     """
 
@@ -64,6 +65,7 @@ class Gradient:
     method: Method
     accelerator: Any
     reference: nn.Module | None
+    is_sampler: bool
     temperature: float
     max_tokens: int
     micro_batch_tokens: int
@@ -83,7 +85,7 @@ class Gradient:
                 advantages=self._advantages(window, rows, mask),
                 mask=mask,
                 ref_logprobs=self._known(window.ref_logprobs, rows, window, mask),
-                sampler_logprobs=self._sampler(window, rows, mask),
+                sampler_logprobs=None if self.is_sampler else self._sampler(window, rows, mask),
                 total_tokens=total_tokens,
                 total_rows=total_rows,
                 max_tokens=self.max_tokens,

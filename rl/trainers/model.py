@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from engine.llm.models import model_path
 from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from engine.errors import EnvironmentMissing
+from engine.llm.models import model_path
 from rl.config import Experiment, LoraConfig, ModelConfig
 from rl.trainers.seeds import derived_seed
-
-ADAPTER = "adapter_config.json"
 
 
 def accelerator_for(config: ModelConfig) -> Accelerator:
@@ -33,16 +34,14 @@ def accelerator_for(config: ModelConfig) -> Accelerator:
     return accelerator
 
 
-def require_model(experiment: Experiment) -> str:
-    """Where the model's files are. Raises EngineError with the config's place when they cannot be had."""
-    name = experiment.config.model.name
+def require_model(name: str) -> str:
+    """Where the model's files are; fetched if they are not here. Raises UnknownName and EnvironmentMissing."""
     path = str(model_path(name))
     try:
         AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise EnvironmentMissing(
-            f"no model '{name}': {str(error).splitlines()[0]}",
-            place=experiment.place("model", "name"),
+            f"'{name}' is no model that transformers can load: {str(error).splitlines()[0]}",
             allowed="a name that `engine model list` shows, a folder in Hugging Face format, or a hub id",
             next_step="correct model.name, or fetch the model with `engine model pull`",
         ) from None
@@ -88,7 +87,20 @@ def model_size(experiment: Experiment, path: str) -> tuple[int, int]:
 
 
 def _pretrained(path: str, config: ModelConfig) -> Any:
-    return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype))
+    with quiet_progress():
+        return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype))
+
+
+@contextlib.contextmanager
+def quiet_progress() -> Iterator[None]:
+    """Without the progress bars of transformers, which would stand between our rows."""
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def _adapted(base: Any, experiment: Experiment, checkpoint: Path | None) -> Any:

@@ -20,9 +20,11 @@ from engine.errors import NonFinite
 from engine.runs import RunFolder, write_json
 from rl import checkpoint
 from rl.config import TrainerConfig
+from rl.policies.local import LocalPolicy
 from rl.trainers.console import Console
 from rl.trainers.evaluation import evaluation_rows
 from rl.trainers.gradient import Gradient, Totals
+from rl.trainers.model import quiet_progress
 from rl.trainers.parts import Parts
 from rl.trainers.seeds import seeded_generator
 from rl.trainers.state import load_optimizer_state, load_rng_state, optimizer_state, rng_state
@@ -53,6 +55,7 @@ class OnlineTrainer:
             method=self.method,
             accelerator=prepared.accelerator,
             reference=parts.reference,
+            is_sampler=isinstance(parts.policy, LocalPolicy),
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
             micro_batch_tokens=self.config.micro_batch_tokens,
@@ -214,6 +217,7 @@ class OnlineTrainer:
                 "step": self.step,
                 "windows": self.windows,
                 "config": self.prepared.experiment.resolved(),
+                "near": str(self.prepared.experiment.near or ""),
                 "rng": rngs,
                 "source": self.prepared.source.state_dict(),
                 "method": self.method.state_dict(),
@@ -229,7 +233,8 @@ class OnlineTrainer:
         self.prepared.accelerator.wait_for_everyone()
 
     def _save_model(self, path: Path) -> None:
-        self.model.save_pretrained(path, safe_serialization=True)
+        with quiet_progress():
+            self.model.save_pretrained(path)
         self.prepared.tokenizer.save_pretrained(path)
 
     def resume(self, state: checkpoint.State) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from engine.errors import DataError, EngineError, InputError
 from rl.config import Experiment
 from rl.methods.base import Method
 from rl.policies import Policy, choose
-from rl.rewards import Scorer
+from rl.rewards import Reward, Scorer, load_reward, score_groups
 from rl.trainers.evaluation import Sampler
 from rl.trainers.model import (
     accelerator_for,
@@ -21,6 +24,7 @@ from rl.trainers.model import (
     model_size,
     require_model,
 )
+from rl.types import Group, Rollout
 
 
 @dataclass
@@ -38,14 +42,22 @@ class Prepared:
     @classmethod
     def of(cls, experiment: Experiment) -> Prepared:
         """Raises EngineError, with the place in the config, for whatever cannot be had."""
-        model_path = require_model(experiment)
+        seed, near = experiment.config.seed, experiment.near
+        with _placed(experiment, "source"):
+            source = experiment.source_class(experiment.source, seed=seed, near=near)
+        specs = enumerate(experiment.config.rewards)
+        rewards = [load_reward(spec, near, place=experiment.place("rewards", i)) for i, spec in specs]
+        with _placed(experiment, "rewards"):
+            _require_columns(rewards, source)
+        with _placed(experiment, "model", "name"):
+            model_path = require_model(experiment.config.model.name)
         return cls(
             experiment=experiment,
             accelerator=accelerator_for(experiment.config.model),
             model_path=model_path,
             tokenizer=load_tokenizer(model_path),
-            source=experiment.source_class(experiment.source, seed=experiment.config.seed),
-            scorer=Scorer(experiment.config.rewards),
+            source=source,
+            scorer=Scorer(rewards),
             method=experiment.method_class(experiment.method),
         )
 
@@ -85,6 +97,28 @@ class Prepared:
             "checkpoints": f"{trainer.keep} kept, about {3 * trained * each / 2**30:.2f} GiB each",
             "control": trainer.control,
         }
+
+
+@contextlib.contextmanager
+def _placed(experiment: Experiment, *path: str) -> Iterator[None]:
+    """Errors from within that know no place get the config's."""
+    try:
+        yield
+    except EngineError as error:
+        error.place = error.place or experiment.place(*path)
+        raise
+
+
+def _require_columns(rewards: list[Reward], source: Any) -> None:
+    """Show every reward an empty completion of one prompt: a column that is not there is met before training."""
+    prompts = next(iter(source.evaluation().values()), [])[:1]
+    probe = [Group(prompt, (), [Rollout((), (), "", "stop")]) for prompt in prompts]
+    try:
+        score_groups(probe, rewards)
+    except DataError:
+        raise
+    except InputError:  # what a function makes of no text at all says nothing about the config
+        return
 
 
 @dataclass

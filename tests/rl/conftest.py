@@ -1,0 +1,63 @@
+"""A tiny model on disk: a random Llama over characters, which trains in milliseconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a two-layer Llama with random weights and a tokenizer of single characters."""
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    vocabulary = {token: i for i, token in enumerate(["<eos>", "<unk>", "\n", *"0123456789+="])}
+    characters = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    characters.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    characters.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=characters, eos_token="<eos>", unk_token="<unk>")
+    tokenizer.pad_token = "<eos>"
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=64,
+            eos_token_id=0,
+            bos_token_id=None,
+            pad_token_id=0,
+            tie_word_embeddings=True,
+            initializer_range=0.2,
+        )
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_config(tiny_model: Path) -> dict[str, Any]:
+    """A training config for the tiny model whose reward some of its completions earn."""
+    return {
+        "model": {"name": str(tiny_model), "autocast": "none"},
+        "method": {"kind": "grpo"},
+        "source": {"kind": "arithmetic", "max_operand": 4, "shots": 1, "held_out": 5},
+        "rewards": ["first_line_equals"],
+        "policy": {"engine": "local", "completions": 8, "max_tokens": 3, "stop": ["\n"]},
+        "trainer": {
+            "steps": 4,
+            "prompts": 4,
+            "lr": 1e-2,
+            "save_every": 1,
+            "eval_every": 2,
+            "micro_batch_tokens": 100,
+        },
+    }
