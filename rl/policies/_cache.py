@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 _ROOM = 32
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """A layer of the cache whose `keys` and `values` (B, heads, L, size) are views into roomier buffers.
 
     A DynamicLayer copies everything at every step, which costs as much as the attention over it;

@@ -7,7 +7,7 @@ own: it depends on no other row and on no global generator.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,8 +47,8 @@ class Sampling:
 
     def select(self, rows: Tensor) -> Sampling:
         """The settings of some of the rows."""
-        columns = (x[rows] for x in (self.temperature, self.top_k, self.top_p, self.min_p))
-        return Sampling(*columns, self.is_greedy, self.is_truncated)
+        columns = {name: getattr(self, name)[rows] for name in ("temperature", "top_k", "top_p", "min_p")}
+        return replace(self, **columns)
 
 
 def sample_tokens(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
