@@ -72,11 +72,11 @@ def line_chart(
     )
 
 
-def interval_chart(rows: Sequence[Row], *, title: str, width: int = 480) -> Html:
+def interval_chart(rows: Sequence[Row], *, title: str, width: int = 420) -> Html:
     """Values as dots on one scale, with their intervals; Html("") without rows."""
     if not rows:
         return Html("")
-    left, line_height, top = 130, 30, 8
+    left, line_height, top = 120, 28, 8
     height = top + line_height * len(rows) + _BOTTOM
     ends = [v for row in rows for v in (row.value, row.low, row.high) if v is not None]
     axis = _Axis(ends, left, width - 58)
@@ -107,9 +107,9 @@ class _Axis:
 
     def __init__(self, values: Sequence[float], start: float, end: float, *, whole: bool = False) -> None:
         low, high = min(values), max(values)
-        is_constant = low == high
+        is_constant = high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-30)
         if is_constant:
-            room = 0.5 if whole else abs(low) * 0.1 or 0.5
+            room = 0.5 if whole or abs(low) < 1e-30 else abs(low) * 0.1
             low, high = low - room, high + room
         step = _round_step((high - low) / 4)
         if whole:

@@ -69,7 +69,7 @@ def load(path: Path | str) -> RunData:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a finite number that can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def points(rows: Iterable[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

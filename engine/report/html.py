@@ -23,7 +23,12 @@ def escape(text: object) -> Html:
     """The text as markup; markup stays as it is."""
     if isinstance(text, Html):
         return text
-    return Html(html.escape(str(text).translate(_PICTURES), quote=True))
+    return Html(html.escape(visible(str(text)), quote=True))
+
+
+def visible(text: str) -> str:
+    """The text with control characters replaced by their pictures."""
+    return text.translate(_PICTURES)
 
 
 def join(parts: Iterable[object]) -> Html:

@@ -100,8 +100,8 @@ def _curve(run: RunData) -> Html:
             Series("accepted candidate", points(taken, "score"), is_marks=True, color=2),
         ],
         title="Score",
-        width=560,
-        height=260,
+        width=420,
+        height=230,
     )
 
 

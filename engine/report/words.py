@@ -46,7 +46,7 @@ def patch(text: str) -> Html:
         "pre",
         join(
             tag("span", line + "\n", class_=moods.get(line[:1]) if line[:3] not in ("+++", "---") else "hunk")
-            for line in text.split("\n")
+            for line in text.strip("\n").split("\n")
         ),
         class_="patch",
     )

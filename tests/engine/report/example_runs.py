@@ -81,14 +81,19 @@ def optimize_run(path, *, text=lambda kind, plain: plain, steps=24, seed=0):
 
 
 def graph(text=lambda kind, plain: plain):
+    """A graph as to_json() writes it."""
+    rows = [
+        ("instruction", "param", text("value", BEFORE), [], text("line", "instruction = 'Answer'")),
+        ("question", "input", "What is 2 + 2?", [], "question = 'What is 2 + 2?'"),
+        ("ask_1", "call", text("output", "The answer is 4."), ["instruction", "question"], "ask_1 = ask(...)"),
+        ("parse_1", "error", text("output", "no number"), ["ask_1"], text("line", "parse_1 = parse(ask_1)")),
+    ]
     return {
         "nodes": [
-            {"id": 0, "name": "instruction", "kind": "param", "value": text("value", BEFORE)},
-            {"id": 1, "name": "question", "kind": "input", "value": "What is 2 + 2?"},
-            {"id": 2, "name": "ask_1", "op": "ask", "value": text("output", "The answer is 4.")},
-            {"id": 3, "name": "parse_1", "op": "parse", "value": 4},
+            {"name": name, "op": "op", "kind": kind, "value": value, "parents": parents, "line": line}
+            for name, kind, value, parents, line in rows
         ],
-        "edges": [[0, 2], [1, 2], [2, 3]],
+        "edges": [[parent, name] for name, _, _, parents, _ in rows for parent in parents],
     }
 
 
