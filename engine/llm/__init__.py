@@ -5,11 +5,10 @@ Nothing heavy is imported before it is used: each client's module is loaded with
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from engine.llm.base import LLM, Completion, Message, Usage
-from engine.llm.spec import resolve
+from engine.llm.spec import CLIENTS, load_client, resolve
 
 if TYPE_CHECKING:
     from engine.llm.cache import CachedLLM
@@ -29,18 +28,11 @@ __all__ = [
     "resolve",
 ]
 
-_MODULES = {
-    "CachedLLM": "engine.llm.cache",
-    "LocalLLM": "engine.llm.local",
-    "OpenAILLM": "engine.llm.openai",
-    "ScriptedLLM": "engine.llm.scripted",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in CLIENTS:
         raise AttributeError(f"module 'engine.llm' has no attribute '{name}'")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return load_client(name)
 
 
 def __dir__() -> list[str]:

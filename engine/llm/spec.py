@@ -8,11 +8,17 @@ import os
 import sys
 from typing import Any
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, EnvironmentMissing
 from engine.llm.base import LLM
 
 FORMS = "openai:MODEL, http://host:port/v1#MODEL, local:NAME (a known model, a hub id or a folder)"
 EMBEDDED = "smollm2-135m"
+CLIENTS = {
+    "CachedLLM": "engine.llm.cache",
+    "LocalLLM": "engine.llm.local",
+    "OpenAILLM": "engine.llm.openai",
+    "ScriptedLLM": "engine.llm.scripted",
+}
 
 
 def resolve(spec: str | LLM | None = None) -> LLM:
@@ -32,14 +38,14 @@ def resolve(spec: str | LLM | None = None) -> LLM:
         raise ConfigError(f"the model is {spec!r:.60}", place="llm", allowed=FORMS)
     scheme, _, rest = spec.partition(":")
     if scheme == "openai" and rest:
-        return _client("engine.llm.openai", "OpenAILLM", rest)
+        return _made("OpenAILLM", rest)
     if scheme == "local" and rest:
-        return _client("engine.llm.local", "LocalLLM", rest)
+        return _made("LocalLLM", rest)
     if scheme in ("http", "https"):
         base_url, _, model = spec.partition("#")
         if not model:
             raise ConfigError(f"'{_without_user(base_url)}' names no model", place="llm", allowed=FORMS)
-        return _client("engine.llm.openai", "OpenAILLM", model, base_url=base_url)
+        return _made("OpenAILLM", model, base_url=base_url)
     raise ConfigError(f"'{spec:.80}' names no model", place="llm", allowed=FORMS)
 
 
@@ -47,7 +53,7 @@ def _from_environment() -> LLM:
     wanted = [name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if os.environ.get(name)]
     if not wanted:
         _say_weak()
-        return _client("engine.llm.local", "LocalLLM", EMBEDDED)
+        return _made("LocalLLM", EMBEDDED)
     model = os.environ.get("OPENAI_MODEL")
     if not model:
         raise ConfigError(
@@ -55,7 +61,7 @@ def _from_environment() -> LLM:
             place="environment",
             next_step=f"set OPENAI_MODEL, or name the model: {FORMS}",
         )
-    return _client("engine.llm.openai", "OpenAILLM", model)
+    return _made("OpenAILLM", model)
 
 
 @functools.cache
@@ -68,9 +74,19 @@ def _say_weak() -> None:
     )
 
 
-def _client(module: str, name: str, *arguments: Any, **options: Any) -> LLM:
-    # Loaded here because the openai package and torch take a second or more each.
-    client: LLM = getattr(importlib.import_module(module), name)(*arguments, **options)
+def load_client(name: str) -> Any:
+    """The client class of that name; its module is imported now. Raises EnvironmentMissing without its packages."""
+    # Loaded on use because the openai package and torch take a second or more each.
+    try:
+        return getattr(importlib.import_module(CLIENTS[name]), name)
+    except ModuleNotFoundError as error:
+        raise EnvironmentMissing(
+            f"{name} needs the package '{error.name}'", next_step="pip install 'trace-engine[rl]'"
+        ) from None
+
+
+def _made(name: str, *arguments: Any, **options: Any) -> LLM:
+    client: LLM = load_client(name)(*arguments, **options)
     return client
 
 

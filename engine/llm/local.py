@@ -1,0 +1,253 @@
+"""A transformers model in this process."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from engine.errors import DataError, InputError
+from engine.llm.base import LLM, Completion, Message, Usage
+from engine.llm.guided import GuidedRow, can_guide
+from engine.llm.models import model_path
+from engine.llm.sampling import Sampler, Sampling, read_sampling
+from engine.llm.schema import Schema, check_schema
+from engine.llm.structured import check_request, complete_with_schema, text_of, with_instruction
+from engine.llm.vocabulary import Vocabulary
+
+SCORED_TOKENS = 2048
+"""How many tokens `scores` forwards at once; times the vocabulary this is its memory."""
+
+
+class LocalLLM(LLM):
+    """A causal language model run by transformers in this process, loaded at the first call.
+
+    model: a known name (fetched on first use), a hub id or a folder. device: None takes CUDA where it is there;
+    dtype: None is bfloat16 on CUDA and float32 on the CPU.
+    seed: start of the stream that calls without a seed of their own draw theirs from, in the order of the calls.
+    defaults: sampling that every call gets unless it says otherwise.
+
+    Choice i of a call depends on its messages, sampling, seed and i only; the global random state is neither
+    read nor changed. Calls of several threads are run one after the other.
+    With a schema the answer is valid by construction (guided decoding), with no repair request; a schema that
+    fixes no skeleton is prompted for, as with any endpoint.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "smollm2-135m",
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        seed: int = 0,
+        **defaults: Any,
+    ) -> None:
+        read_sampling(defaults)
+        self.name = f"local:{model}"
+        self._reference = str(model)
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._dtype = dtype or (torch.bfloat16 if self._device.type == "cuda" else torch.float32)
+        self._defaults = defaults
+        self._seeds = torch.Generator().manual_seed(seed)
+        self._lock = threading.RLock()
+        self._loaded: tuple[Any, Any] | None = None
+        self._vocabulary: Vocabulary | None = None
+
+    def __repr__(self) -> str:
+        return f"LocalLLM({self._reference!r})"
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, in evaluation mode; loaded now if it is not yet."""
+        return self._load()[0]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._load()[1]
+
+    def complete(
+        self, messages: Sequence[Message], *, schema: Schema | None = None, n: int = 1, **sampling: Any
+    ) -> Completion:
+        check_request(messages, n)
+        settings = read_sampling({**self._defaults, **sampling})
+        if schema is None:
+            return self._sample(messages, n, settings)
+        check_schema(schema)
+        if can_guide(schema):
+            return self._sample(with_instruction(messages, schema), n, settings, schema)
+        return complete_with_schema(
+            lambda told, count: self._sample(told, count, settings), messages, schema, n, place=self.name
+        )
+
+    def score(self, prompt: str, continuation: str) -> float:
+        """The log-probability (nats, summed over tokens) of a text after a prompt, both taken as they are."""
+        return self.scores([prompt], [continuation])[0]
+
+    def scores(self, prompts: Sequence[str], continuations: Sequence[str]) -> list[float]:
+        """`score` of each pair, in batches. Raises InputError for an empty text."""
+        rows = []
+        for prompt, continuation in zip(prompts, continuations, strict=True):
+            before, after = self._encode(prompt), self._encode(continuation)
+            if not before or not after:
+                raise InputError(f"a text to score is empty: {prompt!r:.40}, {continuation!r:.40}")
+            rows.append((before, after))
+        results = [0.0] * len(rows)
+        by_length = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
+        with self._lock, torch.inference_mode():
+            for places in _batches(by_length, [sum(map(len, row)) for row in rows]):
+                for place, score in zip(places, self._scored([rows[i] for i in places]), strict=True):
+                    results[place] = score
+        return results
+
+    def _scored(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        longest = max(len(before) + len(after) for before, after in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, (before, after) in enumerate(rows):
+            ids[row, : len(before) + len(after)] = torch.tensor(before + after)
+            mask[row, : len(before) + len(after)] = 1
+        logits = self.model(ids.to(self._device), attention_mask=mask.to(self._device)).logits
+        scores = []
+        for row, (before, after) in enumerate(rows):
+            # The logits at a position are those of the token after it.
+            wanted = logits[row, len(before) - 1 : len(before) + len(after) - 1].float().log_softmax(-1)
+            scores.append(float(wanted.cpu().gather(1, torch.tensor(after)[:, None]).sum()))
+        return scores
+
+    def _sample(
+        self, messages: Sequence[Message], n: int, settings: Sampling, schema: Schema | None = None
+    ) -> Completion:
+        prompt = self._prompt(messages)
+        started = time.monotonic()
+        with self._lock:
+            settings = self._fitted(settings, len(prompt))
+            seed = int(torch.randint(2**62, (), generator=self._seeds)) if settings.seed is None else settings.seed
+            rows = [self._row(settings, Sampler(settings, seed, index), schema) for index in range(n)]
+            tokens = self._run(prompt, rows)
+        usage = Usage(1, len(prompt), tokens, time.monotonic() - started)
+        parsed = tuple(json.loads(row.text) for row in rows) if schema is not None else ()
+        return Completion(tuple(row.text for row in rows), tuple(row.finish_reason for row in rows), parsed, usage)
+
+    def _row(self, settings: Sampling, sampler: Sampler, schema: Schema | None) -> GuidedRow | _FreeRow:
+        if schema is None:
+            return _FreeRow(self.tokenizer, self.model, sampler, settings)
+        self._vocabulary = self._vocabulary or Vocabulary(self.tokenizer)
+        return GuidedRow(self._vocabulary, schema, sampler, settings.max_tokens)
+
+    @torch.inference_mode()
+    def _run(self, prompt: list[int], rows: Sequence[GuidedRow | _FreeRow]) -> int:
+        """Sample all rows to their end; the prompt is forwarded once. The number of tokens made."""
+        # Every row starts with the same forced tokens.
+        forced = [row.take_forced() for row in rows].pop()
+        active = [row for row in rows if not row.is_done]
+        made = len(forced) * len(rows)
+        if not active:
+            return made
+        step = self.model(torch.tensor([prompt + forced], device=self._device), use_cache=True, logits_to_keep=1)
+        cache = step.past_key_values
+        cache.batch_repeat_interleave(len(active))
+        logits = step.logits[:, -1].float().cpu().expand(len(active), -1)
+        while True:
+            tokens = [row.next(scores) for row, scores in zip(active, logits, strict=True)]
+            made += len(tokens)
+            going = [index for index, row in enumerate(active) if not row.is_done]
+            if not going:
+                return made
+            if len(going) < len(active):
+                cache.batch_select_indices(torch.tensor(going, device=self._device))
+                active, tokens = [active[i] for i in going], [tokens[i] for i in going]
+            step = self.model(torch.tensor(tokens, device=self._device)[:, None], past_key_values=cache, use_cache=True)
+            logits = step.logits[:, -1].float().cpu()
+
+    def _fitted(self, settings: Sampling, prompt_tokens: int) -> Sampling:
+        """The settings with max_tokens that fit behind the prompt. Raises InputError when none do."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if limit is None or prompt_tokens + settings.max_tokens <= limit:
+            return settings
+        if prompt_tokens + 1 > limit:
+            raise InputError(
+                f"the prompt has {prompt_tokens} tokens", place=self.name, allowed=f"{limit} together with the answer"
+            )
+        return Sampling(**{**vars(settings), "max_tokens": limit - prompt_tokens})
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        chat = [{"role": message["role"], "content": text_of(message)} for message in messages]
+        if self.tokenizer.chat_template is None:
+            return self._encode("\n\n".join(message["content"] for message in chat) + "\n")
+        return self._encode(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+
+    def _encode(self, text: str) -> list[int]:
+        return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
+
+    def _load(self) -> tuple[Any, Any]:
+        with self._lock:
+            if self._loaded is None:
+                folder = model_path(self._reference)
+                try:
+                    tokenizer = AutoTokenizer.from_pretrained(folder)
+                    model = AutoModelForCausalLM.from_pretrained(folder, dtype=self._dtype)
+                except (OSError, ValueError) as error:
+                    raise DataError(
+                        f"not a causal language model: {error!s:.200}",
+                        place=str(folder),
+                        next_step="give a folder with config.json, weights in safetensors and a tokenizer",
+                    ) from None
+                self._loaded = (model.to(self._device).eval(), tokenizer)
+            return self._loaded
+
+
+class _FreeRow:
+    """One choice of plain text under way."""
+
+    def __init__(self, tokenizer: Any, model: Any, sampler: Sampler, settings: Sampling) -> None:
+        ends = model.generation_config.eos_token_id
+        self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        self._tokenizer, self._sampler, self._settings = tokenizer, sampler, settings
+        self._ids: list[int] = []
+        self.text, self.finish_reason, self.is_done = "", "stop", False
+
+    def take_forced(self) -> list[int]:
+        return []
+
+    def next(self, logits: torch.Tensor) -> int:
+        token = self._sampler.pick(logits)
+        if token in self._ends:
+            self.is_done = True
+        else:
+            self._ids.append(token)
+            if self._settings.stop:
+                self._stop()
+            if not self.is_done and len(self._ids) >= self._settings.max_tokens:
+                self.finish_reason, self.is_done = "length", True
+        if self.is_done and not self.text:
+            self.text = self._decoded()
+        return token
+
+    def _stop(self) -> None:
+        """End at the first stop text, which is left out."""
+        text = self._decoded()
+        found = [place for stop in self._settings.stop if (place := text.find(stop)) >= 0]
+        if found:
+            self.text, self.is_done = text[: min(found)], True
+            self._ids = [] if not self.text else self._ids
+
+    def _decoded(self) -> str:
+        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _batches(order: Sequence[int], lengths: Mapping[int, int] | Sequence[int]) -> list[list[int]]:
+    """The places in order, cut so that a padded batch has at most SCORED_TOKENS tokens."""
+    batches: list[list[int]] = []
+    for place in order:
+        if batches and (len(batches[-1]) + 1) * lengths[place] <= SCORED_TOKENS:
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+    return batches
