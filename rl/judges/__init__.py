@@ -98,3 +98,8 @@ def _exchange(process: subprocess.Popen[str], question: dict[str, Any] | None) -
         return json.loads(line) if line.endswith("\n") else None
     except (OSError, ValueError):
         return None
+
+
+MATH_VERIFY = Child("math_verify", package="math-verify")
+REASONING_GYM = Child("reasoning_gym", package="reasoning-gym")
+"""One process each, for all that ask; it starts at the first question."""

@@ -10,10 +10,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from rl.judges import Child
+from rl.judges import MATH_VERIFY
 from rl.rewards.base import Completion, column_of, text_of
-
-_JUDGE = Child("math_verify", package="math-verify")
 
 
 def math_verify(
@@ -42,7 +40,7 @@ def extract(completion: Completion, column: str = "answer", timeout_s: float = 5
 @functools.lru_cache(maxsize=4096)
 def _judge(answer: str, text: str, timeout_s: float) -> tuple[float | None, str | None]:
     """Score and the answer read."""
-    reply = _JUDGE.ask({"gold": answer, "text": text}, timeout_s)
+    reply = MATH_VERIFY.ask({"gold": answer, "text": text}, timeout_s)
     return (0.0, None) if reply is None else (reply["score"], reply["answer"])
 
 

@@ -10,10 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rl.judges import Child
+from rl.judges import REASONING_GYM
 from rl.rewards.base import Completion, column_of, first_line, text_of
-
-_JUDGE = Child("reasoning_gym", package="reasoning-gym")
 
 
 def reasoning_gym(
@@ -46,7 +44,7 @@ def extract(completion: Completion, answer_tag: str | None = "answer", **row: An
 
 def _score(answer: str | None, task: Mapping[str, Any], timeout_s: float) -> float | None:
     question = {"answer": answer, "index": task["index"], "task": {k: task[k] for k in ("name", "options")}}
-    reply = _JUDGE.ask(question, timeout_s)
+    reply = REASONING_GYM.ask(question, timeout_s)
     return 0.0 if reply is None else reply["score"]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from engine.errors import ConfigError, DataError, UnknownName
-from rl.judges import Child
+from rl.judges import REASONING_GYM
 from rl.sources.base import ListSource, SourceConfig, as_chat
 from rl.types import Prompt
 
@@ -59,23 +59,19 @@ class ReasoningGym(ListSource):
 
 def make_entries(task: dict[str, Any], total: int) -> Iterator[dict[str, Any]]:
     """{"question", "answer"} of the task's entries 0 to total-1. Raises as ReasoningGym.read does."""
-    gym = Child("reasoning_gym", package="reasoning-gym")
-    try:
-        for start in range(0, total, _AT_ONCE):
-            indices = list(range(start, min(start + _AT_ONCE, total)))
-            reply = gym.ask({"task": task, "indices": indices}, _PATIENCE_S)
-            if reply is None:
-                raise DataError(
-                    f"the task {task['name']} made no {len(indices)} entries in {_PATIENCE_S} s",
-                    next_step="choose easier source.options",
-                )
-            if "unknown" in reply:
-                raise UnknownName("reasoning-gym task", task["name"], reply["unknown"], place="source.task")
-            if "invalid" in reply:
-                raise ConfigError(reply["invalid"], place=f"source.options of the task {task['name']}")
-            yield from reply["entries"]
-    finally:
-        gym.close()
+    for start in range(0, total, _AT_ONCE):
+        indices = list(range(start, min(start + _AT_ONCE, total)))
+        reply = REASONING_GYM.ask({"task": task, "indices": indices}, _PATIENCE_S)
+        if reply is None:
+            raise DataError(
+                f"the task {task['name']} made no {len(indices)} entries in {_PATIENCE_S} s",
+                next_step="choose easier source.options",
+            )
+        if "unknown" in reply:
+            raise UnknownName("reasoning-gym task", task["name"], reply["unknown"], place="source.task")
+        if "invalid" in reply:
+            raise ConfigError(reply["invalid"], place=f"source.options of the task {task['name']}")
+        yield from reply["entries"]
 
 
 SOURCE = ReasoningGym
