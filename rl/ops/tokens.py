@@ -18,8 +18,8 @@ from rl.ops.layout import Ids, Pair, row_batches, row_layout, tree_batches, tree
 from rl.ops.logprobs import MAX_LOGITS, token_logprobs
 
 Mode = Literal["auto", "shared", "plain"]
-SHARED_ROW = 1024
-"""Tokens of one tree: its dense mask costs attention L*L, so a longer one is split."""
+DENSE_TREE = 1024
+"""Most tokens of one tree under a dense mask, which costs attention L*L however little is visible."""
 
 
 def groups_logprobs(
@@ -30,7 +30,7 @@ def groups_logprobs(
     temperature: float = 1.0,
     pad_id: int = 0,
     mode: Mode = "auto",
-    max_tokens: int = SHARED_ROW,
+    max_tokens: int = 4096,
     max_logits: int = MAX_LOGITS,
 ) -> Tensor:
     """(B, T) log-probs of the completions of P groups, with gradient; 0 where there is no token.
@@ -40,7 +40,8 @@ def groups_logprobs(
     prompt_ids: P prompts of at least one token. completion_ids: P lists of completions (of any number
     and length); B counts them all in order, T is the longest. mode: "shared" forwards a prefix tree,
     "plain" padded rows, "auto" the tree where the model takes one and it saves tokens. `max_tokens`
-    bounds one forward pass (several are made when needed), `max_logits` the logits computed at once.
+    bounds one forward pass (several are made when needed; trees also stop at 1024 tokens where their
+    mask is dense), `max_logits` the logits computed at once.
 
     Raises InputError for an empty prompt, and EnvironmentMissing if `mode` is "shared" and the model
     cannot take a tree.
@@ -65,7 +66,7 @@ def groups_logprobs_entropy(
     temperature: float = 1.0,
     pad_id: int = 0,
     mode: Mode = "auto",
-    max_tokens: int = SHARED_ROW,
+    max_tokens: int = 4096,
     max_logits: int = MAX_LOGITS,
 ) -> tuple[Tensor, Tensor]:
     """groups_logprobs, and the (B, T) entropies in nats of the distributions, without gradient."""
@@ -76,7 +77,7 @@ def groups_logprobs_entropy(
         empty = torch.zeros(len(pairs), 0, device=device)
         return empty, empty
     shared = _is_shared(model, pairs, mode)
-    batches = tree_batches(pairs, max_tokens) if shared else row_batches(pairs, max_tokens)
+    batches = tree_batches(pairs, _tree_limit(model, max_tokens)) if shared else row_batches(pairs, max_tokens)
     parts = []
     for batch in batches:
         chosen = [pairs[i] for i in batch]
@@ -101,10 +102,7 @@ def shared_prefix_logprobs(
     model: nn.Module, prompt_ids: Ids, completion_ids: Sequence[Ids], *, temperature: float = 1.0
 ) -> Tensor:
     """(G, T) log-probs of G completions of one prompt, which is forwarded once. See groups_logprobs."""
-    size = tree_size([(prompt_ids, o) for o in completion_ids])
-    return groups_logprobs(
-        model, [prompt_ids], [completion_ids], temperature=temperature, mode="shared", max_tokens=size
-    )
+    return groups_logprobs(model, [prompt_ids], [completion_ids], temperature=temperature, mode="shared")
 
 
 def sequence_logprobs(
@@ -157,6 +155,12 @@ def _is_shared(model: nn.Module, pairs: Sequence[Pair], mode: Mode) -> bool:
         )
     plain = len(pairs) * longest
     return is_able and tree_size(pairs) < 0.9 * plain
+
+
+def _tree_limit(model: nn.Module, max_tokens: int) -> int:
+    """Tokens of one tree: block masks skip what is not visible, dense masks do not."""
+    is_sparse = text_config(model)._attn_implementation == "flex_attention"
+    return max_tokens if is_sparse else min(max_tokens, DENSE_TREE)
 
 
 def _rows(values: Tensor, index: Tensor, length: int) -> Tensor:
