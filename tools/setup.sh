@@ -10,6 +10,9 @@ TORCH=${TORCH:-2.13.0}
 LOCK=requirements.lock
 UNFINISHED=.setup-unfinished
 
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 say() { printf '\n==> %s\n' "$*"; }
 fail() { printf '\nsetup: %s\n' "$*" >&2; exit 3; }
 
@@ -40,15 +43,18 @@ make_venv() { # folder
 }
 
 pip_install() { # pip arguments
-    "$VENV/bin/python" -m pip install --disable-pip-version-check "$@" || {
-        "$VENV/bin/python" -m pip config list | grep -q constraint &&
-            echo "setup: pip's own configuration holds constraints (pip config list); they may forbid a version" >&2
-        fail "pip could not install: $*
-       Next: see pip's message above; run the same command again once it is resolved."
-    }
+    local code=0
+    "$VENV/bin/python" -m pip install --disable-pip-version-check "$@" || code=$?
+    [ "$code" -ne 0 ] || return 0
+    [ "$code" -ge 128 ] || rm -f "$VENV/$UNFINISHED" # pip gave up in good order
+    case $("$VENV/bin/python" -m pip config list) in
+        *constraint*) echo "setup: pip's own configuration holds constraints, which may forbid a version (pip config list)" >&2 ;;
+    esac
+    fail "pip could not install: $*
+       Next: see pip's message above, and run the same command again once that is resolved."
 }
 
-has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+has_gpu() { case $(nvidia-smi -L 2>/dev/null) in *GPU*) true ;; *) false ;; esac; }
 
 install_torch() { # pip arguments, such as -c FILE
     local have; have=$("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || true)
