@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+SEVENS = """
+def sevens(prompts, completions, completion_ids, **columns):
+    return [c.count("7") - 0.1 * len(c) for c in completions]
+"""
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,17 +45,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             initializer_range=0.2,
         )
         LlamaForCausalLM(config).save_pretrained(folder)
+    (folder / "rewards.py").write_text(SEVENS, encoding="utf-8")
     return folder
 
 
 @pytest.fixture
 def tiny_config(tiny_model: Path) -> dict[str, Any]:
-    """A training config for the tiny model whose reward some of its completions earn."""
+    """A training config for the tiny model; its reward wants sevens, which differ in every group."""
     return {
         "model": {"name": str(tiny_model), "autocast": "none"},
         "method": {"kind": "grpo"},
         "source": {"kind": "arithmetic", "max_operand": 4, "shots": 1, "held_out": 5},
-        "rewards": ["first_line_equals"],
+        "rewards": [f"{tiny_model}/rewards.py:sevens"],
         "policy": {"engine": "local", "completions": 8, "max_tokens": 3, "stop": ["\n"]},
         "trainer": {
             "steps": 4,

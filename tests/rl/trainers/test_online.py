@@ -1,0 +1,166 @@
+"""The on-policy loop on a tiny model: it learns, records what it did, stops when asked and fails loudly."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import rl
+from engine.errors import NonFinite, Stopped
+from rl import checkpoint
+from rl.config import TrainerConfig
+from rl.trainers.online import learning_rate
+
+
+def train(config: dict[str, Any], run: Path, *overrides: str, resume: bool = False) -> rl.Run:
+    return rl.train(config, overrides, resume, run_dir=run, is_quiet=True)
+
+
+def test_it_learns_and_its_folder_tells_how(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    run = train(tiny_config, tmp_path / "run", "trainer.steps=25", "trainer.save_every=25", "trainer.eval_every=25")
+    steps = [row for row in run.metrics if "reward_mean" in row]
+    assert run.status == "done"
+    assert [row["step"] for row in steps] == list(range(1, 26))
+    # Three sevens are worth 2.7; a random completion is worth about 0.
+    assert steps[0]["reward_mean"] < 0.5 < 1.5 < steps[-1]["reward_mean"]
+    assert run.evaluation["held_out"]["accuracy"] > run.baseline["held_out"]["accuracy"] + 1
+    assert {"reward_std", "signal", "grad_norm", "loss", "tokens", "seconds", "lr", "entropy"} <= steps[0].keys()
+    assert steps[0]["ratio_mean"] == pytest.approx(1.0)
+    samples = [json.loads(line) for line in (run.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(samples) == 25 * 4
+    assert samples[0].keys() >= {"step", "prompt", "completion", "reward"}
+    assert run.model_path == run.path / "checkpoints" / "step-000025"
+    assert AutoModelForCausalLM.from_pretrained(run.model_path).num_parameters() > 0
+    assert rl.evaluate(run.path, is_quiet=True) == run.evaluation
+    assert rl.evaluate(run.model_path, is_quiet=True) == run.evaluation
+    assert rl.evaluate(tiny_config, is_quiet=True) == run.baseline
+
+
+def test_the_first_loss_of_a_batch_is_zero_and_the_gradient_is_not(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """With rho = 1 and the mean of rollout means, the loss is minus the mean advantage: 0."""
+    run = train(tiny_config, tmp_path / "run", "method.loss=grpo", "trainer.iterations=2")
+    rows = [row for row in run.metrics if "reward_mean" in row]
+    assert [row["batch"] for row in rows] == [0, 0, 1, 1]
+    assert [abs(row["loss"]) < 1e-5 for row in rows] == [True, False, True, False]
+    assert [row["ratio_mean"] == pytest.approx(1.0, abs=1e-6) for row in rows] == [True, False, True, False]
+    assert all(row["grad_norm"] > 0.01 for row in rows)
+
+
+def test_shuffled_rewards_teach_nothing(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    overrides = ["trainer.steps=25", "trainer.save_every=25", "trainer.lr=3e-3", "trainer.eval_every=25"]
+    real = train(tiny_config, tmp_path / "real", *overrides)
+    control = train(tiny_config, tmp_path / "control", *overrides, "trainer.control=shuffled_rewards")
+    gain = {
+        run.path.name: run.evaluation["train"]["accuracy"] - run.baseline["train"]["accuracy"]
+        for run in (real, control)
+    }
+    assert gain["control"] < gain["real"] / 2
+
+
+def test_lora_trains_the_adapter_and_evaluates_it(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    overrides = ["model.lora.rank=4", "trainer.steps=15", "trainer.lr=0.05", "trainer.eval_every=15"]
+    run = train(tiny_config, tmp_path / "run", *overrides)
+    assert run.model_path is not None
+    assert (run.model_path / "adapter_model.safetensors").exists()
+    assert not (run.model_path / "model.safetensors").exists()
+    assert run.evaluation["train"]["accuracy"] > run.baseline["train"]["accuracy"] + 0.5
+    assert rl.evaluate(run.path, is_quiet=True) == run.evaluation
+
+
+def test_without_signal_nothing_moves(tiny_config: dict[str, Any], tmp_path: Path, tiny_model: Path) -> None:
+    tiny_config["rewards"] = [{"name": write_reward(tmp_path, "return [1.0 for c in completions]")}]
+    run = train(tiny_config, tmp_path / "run", "trainer.weight_decay=0.1")
+    rows = [row for row in run.metrics if "reward_mean" in row]
+    assert all(row["skipped"] and row["signal"] == 0 and row["trained_tokens"] == 0 for row in rows)
+    assert run.model_path is not None
+    before, after = (AutoModelForCausalLM.from_pretrained(p).state_dict() for p in (tiny_model, run.model_path))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_reward_that_fails_sometimes_is_data(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    body = "if '1+' in prompts[0]: raise ValueError('no opinion')\n    return [float('7' in c) for c in completions]"
+    tiny_config["rewards"] = [write_reward(tmp_path, body)]
+    run = train(tiny_config, tmp_path / "run")
+    assert run.status == "done"
+    assert sum(row["failed"] for row in run.metrics if "reward_mean" in row) > 0
+
+
+def test_a_gradient_that_is_not_a_number_stops_before_the_step(
+    tiny_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rl.methods.grpo import Grpo
+
+    real = Grpo.loss
+    calls: list[int] = []
+
+    def poisoned(self: Grpo, batch: Any) -> Any:
+        loss, statistics = real(self, batch)
+        calls.append(1)
+        return loss * (float("nan") if len(calls) == 3 else 1.0), statistics
+
+    monkeypatch.setattr(Grpo, "loss", poisoned)
+    with pytest.raises(NonFinite, match="weights were not changed") as caught:
+        train(tiny_config, tmp_path / "run")
+    saved = next((tmp_path / "run").glob("nonfinite-step-*"))
+    assert str(saved) in str(caught.value)
+    assert {p.name for p in saved.iterdir()} == {"groups.json", "tensors.safetensors"}
+    assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["status"] == "failed"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_and_saves(tiny_config: dict[str, Any], tmp_path: Path, number: int, code: int) -> None:
+    run = tmp_path / "run"
+    body = f"""import os
+    if os.path.isdir({str(run)!r}) and not os.path.exists({str(run / "sent")!r}):
+        open({str(run / "sent")!r}, "w").close()
+        os.kill(os.getpid(), {int(number)})
+    return [c.count("7") - 0.1 * len(c) for c in completions]"""
+    tiny_config["rewards"] = [write_reward(tmp_path, body)]
+    tiny_config["trainer"] |= {"eval_every": 0, "save_every": 100}
+    whole = train(tiny_config, tmp_path / "whole")
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Stopped) as caught:
+        train(tiny_config, run)
+    assert caught.value.exit_code == code
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [p.name for p in checkpoint.steps(run / "checkpoints")] == ["step-000001"]
+    assert rl.Run.read(run).status == "stopped"
+    assert weights(train(tiny_config, run, resume=True)) == weights(whole)
+
+
+def test_a_stop_file_ends_the_step_with_75(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    body = f"open({str(run / 'STOP')!r}, 'a').close() if __import__('os').path.isdir({str(run)!r}) else None\n"
+    tiny_config["rewards"] = [write_reward(tmp_path, body + "    return [float('7' in c) for c in completions]")]
+    with pytest.raises(Stopped) as caught:
+        train(tiny_config, run)
+    assert caught.value.exit_code == 75
+    assert "--resume" in str(caught.value)
+    assert not (run / "STOP").exists()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_learning_rates(schedule: str) -> None:
+    config = TrainerConfig.model_validate({"steps": 12, "lr": 0.1, "warmup_steps": 2, "schedule": schedule})
+    rates = [learning_rate(config, step) for step in range(12)]
+    assert rates[:3] == pytest.approx([0.05, 0.1, 0.1])
+    half = {"constant": 0.1, "linear": 0.05, "cosine": 0.05}[schedule]
+    assert rates[7] == pytest.approx(half)
+    assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+
+
+def write_reward(folder: Path, body: str) -> str:
+    path = folder / "reward.py"
+    path.write_text(f"def reward(prompts, completions, completion_ids, **columns):\n    {body}\n", encoding="utf-8")
+    return f"{path}:reward"
+
+
+def weights(run: rl.Run) -> bytes:
+    assert run.model_path is not None
+    return (run.model_path / "model.safetensors").read_bytes()

@@ -1,0 +1,151 @@
+"""A run that was killed anywhere and resumed ends with the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Launch = Callable[..., dict[str, Any]]
+
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "plain": {},
+    "iterations": {"trainer": {"iterations": 2, "steps": 5}},
+    "minibatches": {"trainer": {"iterations": 2, "minibatches": 2, "steps": 6, "save_every": 3}},
+    "reference": {"method": {"beta": 0.05}, "trainer": {"schedule": "cosine", "warmup_steps": 2, "weight_decay": 0.1}},
+    "lora": {"model": {"lora": {"rank": 2, "dropout": 0.2}}, "method": {"beta": 0.05}},
+    "bfloat16": {"model": {"autocast": "bfloat16"}},
+}
+
+
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Launch]:
+    """Starts a training process in a fork and tells how it ended."""
+    command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def order(config: dict[str, Any], run_dir: Path, *, resume: bool = False, kill_at: int | None = None) -> Any:
+            assert process.stdin is not None and process.stdout is not None
+            line = {"config": config, "run_dir": str(run_dir), "resume": resume, "kill_at": kill_at}
+            process.stdin.write(json.dumps(line) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield order
+        process.stdin.close()  # type: ignore[union-attr]
+
+
+def variant(config: dict[str, Any], name: str) -> dict[str, Any]:
+    config = copy.deepcopy(config)
+    for section, values in VARIANTS[name].items():
+        config[section] |= values
+    return config
+
+
+def final_state(run: Path) -> dict[str, bytes]:
+    """Weights, optimizer and tensors of the last checkpoint as bytes, by file name."""
+    last = max((run / "checkpoints").glob("step-*"))
+    return {str(p.relative_to(last)): p.read_bytes() for p in sorted(last.rglob("*.safetensors"))}
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """The metrics without what a clock says."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in lines]
+
+
+def check(launch: Launch, config: dict[str, Any], folder: Path, kills: int | None) -> None:
+    """Kill at `kills` places spread over the whole run (None: everywhere), resume, compare."""
+    whole = folder / "whole"
+    ended = launch(config, whole)
+    assert ended["exit"] == 0
+    expected, expected_rows = final_state(whole), rows(whole)
+    assert any(row.get("grad_norm", 0) > 0 for row in expected_rows)
+    every = 1 if kills is None else max(1, ended["events"] // kills)
+    for kill_at in range(1 + every // 2, ended["events"] + 1, every):
+        run = folder / f"killed-{kill_at}"
+        assert launch(config, run, kill_at=kill_at)["exit"] == -signal.SIGKILL
+        assert launch(config, run, resume=True)["exit"] == 0, f"killed at event {kill_at}"
+        assert final_state(run) == expected, f"killed at event {kill_at}"
+        assert rows(run) == expected_rows, f"killed at event {kill_at}"
+
+
+@pytest.mark.parametrize("name", ["plain", "iterations", "minibatches", "reference", "lora"])
+def test_killed_and_resumed_runs_end_with_the_same_weights(
+    launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    check(launch, variant(tiny_config, name), tmp_path, kills=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_killed_at_every_event(launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str) -> None:
+    check(launch, variant(tiny_config, name), tmp_path, kills=None)
+
+
+def test_killed_again_and_again(launch: Launch, tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """Every process dies after a few events more than it needs to come back."""
+    config = variant(tiny_config, "iterations")
+    assert launch(config, tmp_path / "whole")["exit"] == 0
+    run, deaths = tmp_path / "killed", 0
+    while launch(config, run, resume=deaths > 0, kill_at=31 + 7 * (deaths % 3))["exit"] != 0:
+        deaths += 1
+        assert deaths < 20
+    assert deaths >= 2
+    assert final_state(run) == final_state(tmp_path / "whole")
+    assert rows(run) == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
+def test_a_damaged_checkpoint_is_passed_over_and_made_again(
+    launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, damage: str
+) -> None:
+    run = tmp_path / "run"
+    assert launch(tiny_config, run)["exit"] == 0
+    expected, expected_rows = final_state(run), rows(run)
+    weights = run / "checkpoints" / "step-000004" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(content[: len(content) // 2])
+    else:
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    assert launch(tiny_config, run, resume=True)["exit"] == 0
+    assert final_state(run) == expected
+    assert rows(run) == expected_rows
+
+
+def test_a_run_may_be_made_longer(launch: Launch, tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    longer = copy.deepcopy(tiny_config)
+    longer["trainer"]["steps"] = 6
+    assert launch(longer, tmp_path / "whole")["exit"] == 0
+    assert launch(tiny_config, tmp_path / "grown")["exit"] == 0
+    assert launch(longer, tmp_path / "grown", resume=True)["exit"] == 0
+    assert final_state(tmp_path / "grown") == final_state(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        ({}, {"steps": 2}, 1),
+        ({"schedule": "linear"}, {"schedule": "linear", "steps": 6}, 1),
+        ({}, {"lr": 0.02}, 2),
+    ],
+)
+def test_what_a_resumed_run_may_not_change(
+    launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, first: Any, second: Any, code: int
+) -> None:
+    changed = copy.deepcopy(tiny_config)
+    tiny_config["trainer"] |= first
+    changed["trainer"] |= second
+    assert launch(tiny_config, tmp_path / "run")["exit"] == 0
+    assert launch(changed, tmp_path / "run", resume=True)["exit"] == code
