@@ -13,7 +13,7 @@ from torch import nn
 from engine.errors import DataError, EngineError, InputError
 from rl.config import Experiment
 from rl.methods.base import Method
-from rl.policies import Policy, choose
+from rl.policies import Policy, choose, resolve
 from rl.rewards import Reward, Scorer, load_reward, score_groups
 from rl.trainers.evaluation import Sampler
 from rl.trainers.model import (
@@ -49,6 +49,7 @@ class Prepared:
         rewards = [load_reward(spec, near, place=experiment.place("rewards", i)) for i, spec in specs]
         with _placed(experiment, "rewards"):
             _require_columns(rewards, source)
+        resolve(experiment.config.policy.engine, place=experiment.place("policy", "engine"))
         with _placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name)
         return cls(
