@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import Field
+
+from engine.config import Config, Source, validate
 from engine.feedback import Feedback
 from engine.llm.base import LLM
 from engine.params import Param
@@ -20,17 +24,22 @@ Need = Literal["score", "text", "graph", "hidden_states", "ranking"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Values for some or all parameters, by name; what is left out keeps its current value."""
+    """Values for some or all parameters, by name; what is left out keeps its current value.
+
+    `fault`: why a model's answer gives no values; such a candidate only counts as invalid.
+    """
 
     values: Mapping[str, Any]
     reason: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A candidate's judgement on some examples; the three tuples go by example.
 
-    `outputs` are short texts of what the program gave, for a reader.
+    `outputs` are texts of what the program gave, for a reader. A run that `failed` has feedback
+    without a score whose text is the error. `step` is 0 for the values that the search began with.
     """
 
     candidate: Candidate
@@ -38,12 +47,25 @@ class Evaluation:
     feedback: tuple[Feedback, ...]
     outputs: tuple[str, ...] = ()
     accepted: bool = False
+    step: int = 0
+    failed: tuple[bool, ...] = ()
+
+    @property
+    def scores(self) -> tuple[float | None, ...]:
+        """The scalar score of each example; None where the run failed or was not scored."""
+        return tuple(f.scalar for f in self.feedback)
 
     @property
     def score(self) -> float | None:
         """Mean scalar score; None if no example has one."""
-        scores = [f.scalar for f in self.feedback if f.scalar is not None]
-        return sum(scores) / len(scores) if scores else None
+        scores = [s for s in self.scores if s is not None]
+        return math.fsum(scores) / len(scores) if scores else None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Sorts evaluations from worst to best: the share of scored examples, then the mean score."""
+        scored = sum(s is not None for s in self.scores) / max(1, len(self.scores))
+        return scored, -math.inf if self.score is None else self.score
 
 
 @dataclass(frozen=True)
@@ -58,11 +80,15 @@ class Trajectory:
 
 @dataclass
 class State:
-    """What an optimizer sees when it proposes.
+    """What an optimizer sees when it proposes; proposing changes nothing of it but `rng`.
 
-    `current`: all parameters' present values; `trajectories`: the current values' run on this
-    step's batch; `history`: all evaluations so far, oldest first. `llm` is counted and budgeted by the
-    loop; it is None for optimizers that do not name one. `rng` is the run's own.
+    `params`: those it may change (never code or weights); `current`: their present values;
+    `initial`: the values that the search began with; `trajectories`: runs of the current values on
+    some of this step's examples, the worst first; `examples`: all of this step's examples as
+    text; `history`: all evaluations so far, oldest first, the starting values' first of all; `llm`:
+    counted and budgeted by the loop, None for optimizers that need none; `rng`: seeded by run and
+    step; `objective`: what the program is for, its docstring; `notes["refused"]`: why proposals of the
+    last step were not run.
     """
 
     params: Sequence[Param]
@@ -73,13 +99,47 @@ class State:
     rng: random.Random
     step: int = 0
     objective: str = ""
+    initial: Mapping[str, Any] = field(default_factory=dict)
+    examples: Sequence[str] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+class Options(Config):
+    """Options that every optimizer has."""
+
+    candidates: int = Field(default=8, ge=1, description="candidates asked for in a step")
+
+
 class Optimizer(ABC):
-    """One strategy of proposing values. The loop evaluates, accepts, counts, records and resumes."""
+    """One strategy of proposing values. The loop evaluates, accepts, counts, records and resumes.
+
+    `needs`: what it reads; `needs_llm`: whether it proposes with a language model; `shown`: how many
+    trajectories it is given in a step. Options are given as keywords and checked by `Config`; a bad
+    one raises ConfigError.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"score"})
+    needs_llm: ClassVar[bool] = True
+    shown: int = 3
+    Config: ClassVar[type[Options]] = Options
+
+    def __init__(self, **options: Any) -> None:
+        self.config: Any = validate(self.Config, Source(f"options of {type(self).__name__}", dict(options)))
+
+    @property
+    def name(self) -> str:
+        """The name that it is found by: that of its file; of a class that lives elsewhere its own."""
+        package, _, file = type(self).__module__.rpartition(".")
+        return file if package == "engine.optimizers" else type(self).__name__
+
+    def options(self) -> dict[str, Any]:
+        """The options, for a record."""
+        return dict(self.config.model_dump(mode="json"))
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates the loop asks for in a step."""
+        return int(self.config.candidates)
 
     @abstractmethod
     def propose(self, state: State, n: int) -> list[Candidate]:

@@ -1,0 +1,261 @@
+"""optimize(): makes the parameters of a workflow better on examples, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.acceptance import Rule, bootstrap_interval
+from engine.awaiting import Awaiter
+from engine.budget import Budget, Ledger
+from engine.evaluation import Evaluator
+from engine.llm import LLM, resolve
+from engine.llm.cache import CachedLLM
+from engine.metering import MeteredLLM
+from engine.optimizers.base import Candidate, Optimizer
+from engine.program import Program
+from engine.progress import Terminal
+from engine.record import Record
+from engine.result import Cost, ParamRecord, Result, Validation
+from engine.search import Callback, Parts, Search, as_evaluation
+from engine.start import Start, begin, choose_optimizer
+from engine.task import Task
+
+__all__ = ["optimize", "optimize_async"]
+
+INTERRUPTIONS = ("interrupt", "stop file")
+
+
+def optimize(
+    workflow: Callable[..., Any],
+    data: Sequence[Any] | None = None,
+    *,
+    feedback: Callable[[Any, Any], Any],
+    optimizer: str | Mapping[str, Any] | Optimizer = "auto",
+    llm: str | LLM | None = None,
+    validation: Sequence[Any] | float | None = None,
+    budget: Budget | Mapping[str, Any] = Budget(),  # noqa: B008 - frozen
+    batch_size: int | None = None,
+    accept: str | Rule = "paired",
+    workers: int = 4,
+    run_dir: Path | str | None = None,
+    seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
+    """The best values found for the workflow's parameters, already set on them.
+
+    workflow: any function, or a Module with `forward` or `__call__`; sync or async. Each item of `data`
+    is passed as its one positional argument, whatever its type; without data it is called
+    without arguments, as one example. Its parameters are those of its Module and those that a
+    recorded run of the starting values used.
+    feedback(example, output): a number (higher is better), a sentence, a mapping of objectives, or Feedback;
+    may be async. An exception of the program or of the feedback function is feedback too: the run counts as
+    failed, and a candidate with more failed runs is never accepted.
+    optimizer: a name, {"kind": name, option: value}, an Optimizer, or "auto", which says what it chose and why.
+    llm: the proposing model: an LLM, or a name as in `engine.llm.resolve`; its calls are kept in the run folder.
+    validation: held-out examples, or the share of the data (0 < share < 1) to hold out; the starting values
+    and the best are run on them once, at the end.
+    batch_size: how many examples, drawn anew in each step, candidates are evaluated on; None: all. A candidate
+    that is better on a batch is run on all the data before it may be accepted.
+    accept: "paired" (a mean paired difference > 0 that a sign-flip test bears out), "better" (mean difference
+    > 0), or a rule (candidate's scores, current scores) -> Verdict. With the two named rules the result is
+    never worse than the start on the data. Where feedback has no scores nothing can be compared: the
+    newest valid proposal is taken.
+    workers: threads that run the program. Each run has a copy of the caller's context and its candidate's values.
+    run_dir: the run's folder, by default a new one in runs/; the folder of an unfinished run continues it.
+    callbacks: called with a StepReport after each step; raising Stopped ends the search.
+
+    Ctrl-C, and a file named `stop` in the run folder, end the search; the best so far is kept and returned.
+    Raises InputError and its kin for bad input, EnvironmentMissing where a model cannot be reached (the
+    run can be resumed), BudgetSpent where the budget does not pay for the starting values.
+    """
+    task = Task.of(
+        workflow,
+        data,
+        feedback=feedback,
+        optimizer=optimizer,
+        llm=llm,
+        validation=validation,
+        budget=budget,
+        batch_size=batch_size,
+        accept=accept,
+        workers=workers,
+        seed=seed,
+    )
+    return _Job(task, run_dir, callbacks).run()
+
+
+async def optimize_async(workflow: Callable[..., Any], data: Sequence[Any] | None = None, **options: Any) -> Result:
+    """`optimize` beside a running event loop, with its options.
+
+    Coroutines of the workflow and of the feedback function run on the caller's own loop. Cancelling it ends
+    the search after the present step.
+    """
+    bound = inspect.signature(optimize).bind(workflow, data, **options)
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    run_dir, callbacks = arguments.pop("run_dir"), arguments.pop("callbacks")
+    job = _Job(Task.of(**arguments), run_dir, callbacks, asyncio.get_running_loop())
+    try:
+        return await asyncio.to_thread(job.run)
+    except asyncio.CancelledError:
+        job.stop.set()
+        raise
+
+
+class _Job:
+    """One call of `optimize`: opens what it needs, runs the search, closes everything."""
+
+    def __init__(
+        self,
+        task: Task,
+        run_dir: Path | str | None,
+        callbacks: Sequence[Callback],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.task, self.callbacks = task, tuple(callbacks)
+        self.stop = threading.Event()
+        self._model = resolve(task.llm) if task.optimizer is not None and task.optimizer.needs_llm else None
+        self.awaiter = Awaiter(loop)
+        self.ledger = Ledger(task.budget)
+        self.record = Record(run_dir, task.config())
+        everything = None if task.examples is None else [*task.examples, *task.held_out]
+        self.program = Program(task.workflow, task.feedback, everything, self.awaiter)
+        self.evaluator = Evaluator(self.program, workers=task.workers, save=self.record.save_run)
+        self.examples = range(1 if task.examples is None else len(task.examples))
+
+    def run(self) -> Result:
+        try:
+            with Terminal(self.task.budget) as terminal:
+                return self._result(*self._searched(terminal))
+        except BaseException as error:
+            self.record.fail(error)
+            raise
+        finally:
+            self.evaluator.close()
+            self.awaiter.close()
+            self.record.close()
+
+    def _searched(self, terminal: Terminal) -> tuple[Search, str]:
+        """The search after its end, and what ended it."""
+        saved = self.record.state
+        if saved is not None:
+            self.ledger.load(saved["spent"])
+            self.evaluator.known.update(self.record.outcomes())
+        start = begin(self.task, self.program, self.evaluator, self.ledger, self.record)
+        self.evaluator.params = start.params
+        optimizer = self.task.optimizer or self._chosen(start, terminal)
+        llm = self._llm(optimizer)
+        search = Search(self._parts(start, optimizer, llm, terminal), start.initial, start.history)
+        if saved is None:
+            self.record.save_step(search.first_row(), start.history, "start", search.state())
+        else:
+            terminal.say(f"resuming {self.record.path} after step {saved['step']}")
+            search.load(saved)
+            if llm is not None and saved["usage"]:
+                llm.load(saved["usage"])
+        try:
+            return search, search.run()
+        finally:
+            if llm is not None:
+                llm.close()
+
+    def _chosen(self, start: Start, terminal: Terminal) -> Optimizer:
+        """The optimizer of "auto"; a resumed run keeps the one it began with."""
+        optimizer, reason = choose_optimizer(start, self.record.state)
+        terminal.say(f"optimizer: {reason}")
+        return optimizer
+
+    def _llm(self, optimizer: Optimizer) -> MeteredLLM | None:
+        if not optimizer.needs_llm:
+            return None
+        model = self._model or resolve(self.task.llm)
+        return MeteredLLM(CachedLLM(model, self.record.llm_path), self.ledger, seed=self.task.seed)
+
+    def _parts(self, start: Start, optimizer: Optimizer, llm: MeteredLLM | None, terminal: Terminal) -> Parts:
+        return Parts(
+            program=self.program,
+            params=start.params,
+            optimizer=optimizer,
+            evaluator=self.evaluator,
+            ledger=self.ledger,
+            record=self.record,
+            terminal=terminal,
+            llm=llm,
+            rule=self.task.rule,
+            examples=self.examples,
+            batch_size=self.task.batch_size,
+            seed=self.task.seed,
+            objective=inspect.getdoc(self.task.workflow) or "",
+            callbacks=self.callbacks,
+            stop=self.stop,
+        )
+
+    def _result(self, search: Search, stopped_by: str) -> Result:
+        interrupted = stopped_by in INTERRUPTIONS
+        validation, runs = (None, 0) if interrupted else self._validated(search)
+        baseline = search.history[0].score
+        result = Result(
+            best=dict(search.current),
+            score=search.score(),
+            baseline=baseline,
+            validation=validation,
+            history=tuple(search.history),
+            cost=self._cost(search, runs),
+            run_dir=self.record.path,
+            params=tuple(
+                ParamRecord(p.name, p.kind, p.description, search.initial[p.name], search.current[p.name], p.origin)
+                for p in search.parts.params
+            ),
+            optimizer=search.parts.optimizer.name,
+            stopped_by=stopped_by,
+            status="stopped" if interrupted else "done",
+        )
+        self.record.finish(result.status, result.to_json())
+        return result
+
+    def _validated(self, search: Search) -> tuple[Validation | None, int]:
+        """Both ends of the search on the held-out examples, and how many program runs that took."""
+        if not self.task.held_out:
+            return None, 0
+        held_out = range(len(self.examples), len(self.program))
+        ends = [search.initial, search.current]
+        found = self.evaluator.evaluate(ends, held_out)
+        for name, values, outcomes in zip(("baseline", "best"), ends, found, strict=True):
+            evaluation = as_evaluation(Candidate(values), held_out, outcomes, search.step)
+            self.record.save_validation(name, evaluation)
+        scores = [[outcome.feedback.scalar for outcome in outcomes] for outcomes in found]
+        pairs = [(a, b) for a, b in zip(*scores, strict=True) if a is not None and b is not None]
+        runs = len(held_out) * (1 if search.initial == search.current else 2)
+        if not pairs:
+            search.parts.terminal.say("no held-out example was scored for both ends: there is no validation")
+            return None, runs
+        before, after = zip(*pairs, strict=True)
+        return (
+            Validation(
+                baseline=bootstrap_interval(before),
+                best=bootstrap_interval(after),
+                difference=bootstrap_interval([b - a for a, b in pairs]),
+            ),
+            runs,
+        )
+
+    def _cost(self, search: Search, validation_runs: int) -> Cost:
+        spent = self.ledger.spent()
+        usage = search.parts.llm.usage if search.parts.llm else None
+        return Cost(
+            evaluations=int(spent["evaluations"]),
+            steps=int(spent["steps"]),
+            runs=int(spent["runs"]),
+            invalid=int(spent["invalid"]),
+            calls=int(spent["calls"]),
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+            completion_tokens=usage.completion_tokens if usage else 0,
+            usd=usage.cost_usd if usage else None,
+            seconds=round(spent["seconds"], 3),
+            validation_runs=validation_runs,
+        )

@@ -1,0 +1,129 @@
+"""What an optimization found, what it cost, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.acceptance import Interval
+from engine.optimizers.base import Evaluation
+from engine.progress import number
+from engine.report import write_report
+from engine.source_diff import Change, SourceDiff, source_diff
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run spent; the closing validation's program runs are counted apart.
+
+    usd is None where no price is known.
+    """
+
+    evaluations: int = 0
+    steps: int = 0
+    runs: int = 0
+    invalid: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = None
+    seconds: float = 0.0
+    validation_runs: int = 0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores on examples that the search never used, with 95 % bootstrap intervals.
+
+    `difference`: the mean paired difference best - baseline on the same examples.
+    """
+
+    baseline: Interval
+    best: Interval
+    difference: Interval
+
+    def __str__(self) -> str:
+        return f"held out: {self.baseline} -> {self.best}, difference {self.difference}"
+
+    def to_json(self) -> dict[str, Any]:
+        """{score, low, high, n, baseline, baseline_low, ..., difference, ...}."""
+        flat: dict[str, Any] = {**asdict(self.best), "baseline": self.baseline.score}
+        for name in ("baseline", "difference"):
+            interval: Interval = getattr(self, name)
+            flat |= {name: interval.score, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return flat
+
+
+@dataclass(frozen=True)
+class ParamRecord:
+    """A parameter before and after; `origin`: the file and line that it was made in."""
+
+    name: str
+    kind: str
+    description: str
+    before: Any
+    after: Any
+    origin: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of `optimize`.
+
+    `best`: the values found, already set on the workflow's parameters; `score` and `baseline`: mean scores
+    of the best and of the starting values on the data (None where feedback has no scores); `validation`:
+    None without held-out examples, or where the run was stopped; `history`: every evaluation, the
+    starting values' first; `stopped_by`: the limit that ended the search ("evaluations", "invalid"...),
+    "interrupt" or "stop file"; `status`: "done", or "stopped" if it can be resumed.
+    """
+
+    best: Mapping[str, Any]
+    score: float | None
+    baseline: float | None
+    validation: Validation | None
+    history: Sequence[Evaluation] = field(repr=False)
+    cost: Cost
+    run_dir: Path
+    params: Sequence[ParamRecord] = field(repr=False)
+    optimizer: str = ""
+    stopped_by: str = ""
+    status: str = "done"
+
+    def report(self) -> Path:
+        """Write report.html into the run folder and return its path."""
+        return write_report(self.run_dir)
+
+    def diff(self) -> SourceDiff:
+        """The best values as a patch of the files that the parameters were written in, for `git apply`."""
+        return source_diff(
+            [
+                Change(p.name, str(p.origin[0]), int(p.origin[1]), p.after, p.kind, p.before)
+                for p in self.params
+                if p.origin is not None and p.kind != "weights"
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of result.json."""
+        return {
+            "best": dict(self.best),
+            "score": self.score,
+            "baseline": self.baseline,
+            "validation": None if self.validation is None else self.validation.to_json(),
+            "optimizer": self.optimizer,
+            "status": self.status,
+            "stopped_by": self.stopped_by,
+            "cost": asdict(self.cost),
+            "params": [asdict(p) for p in self.params],
+            "diff": self.diff().text,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"score {number(self.baseline)} -> {number(self.score)} ({self.optimizer}, {self.stopped_by})"]
+        lines += [f"  {p.name}: {p.before!r} -> {p.after!r}" for p in self.params if p.after != p.before]
+        if self.validation is not None:
+            lines.append(f"  {self.validation}")
+        lines.append(f"  run folder: {self.run_dir}")
+        return "\n".join(lines)

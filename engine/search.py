@@ -1,0 +1,291 @@
+"""The search itself: propose, sieve, evaluate, accept, record - one step after the other."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from engine.acceptance import Rule, Verdict, better, latest
+from engine.budget import Ledger, LimitReached
+from engine.errors import AnswerError, Stopped
+from engine.evaluation import Evaluator, values_key
+from engine.metering import MeteredLLM
+from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Trajectory
+from engine.params import Param
+from engine.program import Outcome, Program, Run
+from engine.progress import Terminal, number
+from engine.record import Record
+from engine.sieve import Sieve, Sieved, is_proposable
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a callback is told after each step: the metrics row, the evaluations, and the values now held."""
+
+    row: Mapping[str, Any]
+    evaluations: Sequence[Evaluation]
+    current: Mapping[str, Any]
+
+
+Callback = Callable[[StepReport], Any]
+
+
+@dataclass
+class Parts:
+    """What a search works with."""
+
+    program: Program
+    params: Sequence[Param]
+    optimizer: Optimizer
+    evaluator: Evaluator
+    ledger: Ledger
+    record: Record
+    terminal: Terminal
+    llm: MeteredLLM | None
+    rule: Rule
+    examples: range
+    batch_size: int | None = None
+    seed: int = 0
+    objective: str = ""
+    callbacks: Sequence[Callback] = ()
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Search:
+    """The state of a search between steps: the values held, and everything evaluated so far.
+
+    history[0] is the evaluation of the starting values on all examples.
+    """
+
+    def __init__(self, parts: Parts, initial: Mapping[str, Any], history: Sequence[Evaluation]) -> None:
+        self.parts, self.initial, self.history = parts, dict(initial), list(history)
+        self.current: dict[str, Any] = dict(initial)
+        self.step = 0
+        self._refused: list[str] = []
+        self._traced: set[str] = set()
+        self._shown: dict[tuple[str, int], Trajectory] = {}
+        self._sieve = Sieve(parts.params)
+        for evaluation in history:
+            self._sieve.saw(evaluation.candidate.values)
+        self._is_scoreless = all(s is None for s, f in zip(history[0].scores, history[0].failed, strict=True) if not f)
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Go on after the last finished step of an earlier run."""
+        self.step, self.current = saved["step"], dict(saved["current"])
+        self._refused, self._traced = list(saved["refused"]), set(saved["traced"])
+        self.parts.optimizer.load_state_dict(saved["optimizer"])
+        self.store()
+
+    def state(self) -> dict[str, Any]:
+        """What `load` takes."""
+        return {
+            "step": self.step,
+            "arm": self.parts.optimizer.name,
+            "current": self.current,
+            "refused": self._refused,
+            "traced": sorted(self._traced),
+            "optimizer": self.parts.optimizer.state_dict(),
+            "spent": self.parts.ledger.spent(),
+            "usage": asdict(self.parts.llm.usage) if self.parts.llm else None,
+        }
+
+    def first_row(self) -> dict[str, Any]:
+        """The metrics row of the starting values, step 0."""
+        score = self.history[0].score
+        return {"step": 0, "best_score": score, "current_score": score, "spent": self.parts.ledger.spent()}
+
+    def store(self) -> None:
+        """Set the held values on the parameters."""
+        for param in self.parts.params:
+            if is_proposable(param) and param.value != self.current[param.name]:
+                param.set(self.current[param.name], author="model")
+
+    def run(self) -> str:
+        """Search until a limit is reached or a stop is asked for; what ended it."""
+        try:
+            while (reason := self._reason_to_stop()) is None:
+                self._one_step()
+            return reason
+        except LimitReached as error:
+            return error.limit
+        except Stopped as error:
+            return error.message
+        except KeyboardInterrupt:
+            return "interrupt"
+
+    def score(self) -> float | None:
+        """The mean score of the held values on all examples."""
+        return self.evaluation_of(self.current).score
+
+    def evaluation_of(self, values: Mapping[str, Any], examples: Sequence[int] | None = None) -> Evaluation:
+        """Values that were evaluated already, on examples that they were evaluated on."""
+        examples = self.parts.examples if examples is None else examples
+        key = values_key(values)
+        outcomes = [self.parts.evaluator.known[key, i] for i in examples]
+        return as_evaluation(Candidate(values), examples, outcomes, self.step)
+
+    def _reason_to_stop(self) -> str | None:
+        if self.parts.stop.is_set():
+            return "interrupt"
+        if self.parts.record.stop_file.exists():
+            return "stop file"
+        return self.parts.ledger.exhausted()
+
+    def _one_step(self) -> None:
+        parts, step = self.parts, self.step + 1
+        parts.ledger.reserve(steps=1)
+        rng = random.Random(f"{parts.seed}/{step}")
+        batch = self._batch(rng)
+        wanted = int(min(parts.optimizer.candidates, parts.ledger.left("evaluations")))
+        proposed = self._proposed(step, batch, rng, wanted)
+        sieved = self._sieve(proposed, self.current)
+        parts.ledger.charge(invalid=len(sieved.invalid) + len(sieved.duplicates))
+        evaluations = self._evaluated(step, sieved.fresh, batch)
+        evaluations, verdict = self._decided(evaluations, batch)
+        parts.optimizer.observe(evaluations)
+        self.step = step
+        self.history += evaluations
+        self._finish_step(evaluations, sieved, len(proposed), verdict)
+
+    def _batch(self, rng: random.Random) -> Sequence[int]:
+        size, examples = self.parts.batch_size, self.parts.examples
+        return examples if size is None or size >= len(examples) else sorted(rng.sample(examples, size))
+
+    def _proposed(self, step: int, batch: Sequence[int], rng: random.Random, wanted: int) -> list[Candidate]:
+        parts = self.parts
+        if parts.llm is not None:
+            parts.llm.begin_step(step)
+        state = State(
+            params=[p for p in parts.params if is_proposable(p)],
+            current=dict(self.current),
+            trajectories=self._trajectories(batch, rng),
+            history=tuple(self.history),
+            llm=parts.llm,
+            rng=rng,
+            step=step,
+            objective=parts.objective,
+            initial=dict(self.initial),
+            examples=[parts.program.texts[i] for i in batch],
+            notes={"refused": list(self._refused)},
+        )
+        try:
+            return parts.optimizer.propose(state, wanted)[:wanted]
+        except AnswerError as error:
+            return [Candidate({}, fault=error.message)]
+
+    def _evaluated(self, step: int, fresh: Sequence[Candidate], batch: Sequence[int]) -> list[Evaluation]:
+        ledger = self.parts.ledger
+        found: list[list[Outcome]] = []
+        ledger.reserve(evaluations=len(fresh))
+        try:
+            if fresh:
+                found = self.parts.evaluator.evaluate([c.values for c in fresh], batch, ledger)
+        finally:
+            ledger.charge(evaluations=len(found) - len(fresh))
+        pairs = zip(fresh, found, strict=False)  # a spent budget of runs leaves the last ones out
+        return [as_evaluation(candidate, batch, outcomes, step) for candidate, outcomes in pairs]
+
+    def _decided(self, evaluations: list[Evaluation], batch: Sequence[int]) -> tuple[list[Evaluation], Verdict | None]:
+        """The evaluations with the accepted one marked, and what was decided about the best of them."""
+        if not evaluations:
+            return evaluations, None
+        place = max(range(len(evaluations)), key=lambda i: evaluations[i].rank)
+        best, verdict = self._compared(evaluations[place], batch)
+        if verdict.accepted:
+            best = replace(best, accepted=True)
+            self.current = dict(best.candidate.values)
+            self._shown.clear()
+            self.store()
+        return [*evaluations[:place], best, *evaluations[place + 1 :]], verdict
+
+    def _compared(self, best: Evaluation, batch: Sequence[int]) -> tuple[Evaluation, Verdict]:
+        """The rule's verdict on all examples; a candidate that is no better on the batch is spared the rest."""
+        parts = self.parts
+        if self._is_scoreless:
+            return best, latest(best.scores, best.scores)
+        if len(batch) < len(parts.examples):
+            screened = better(best.scores, self.evaluation_of(self.current, batch).scores)
+            if not screened.accepted:
+                return best, screened
+            parts.evaluator.evaluate([best.candidate.values], parts.examples, parts.ledger)
+            whole = self.evaluation_of(best.candidate.values)
+            best = replace(whole, candidate=best.candidate, step=best.step)
+        return best, parts.rule(best.scores, self.evaluation_of(self.current).scores)
+
+    def _trajectories(self, batch: Sequence[int], rng: random.Random) -> list[Trajectory]:
+        """Runs of the held values on the batch's worst examples, ties in random order."""
+        scores = dict(zip(batch, self._held_scores(batch), strict=True))
+        order = sorted(rng.sample(list(batch), len(batch)), key=lambda i: (scores[i] is not None, scores[i] or 0.0))
+        chosen = order[: self.parts.optimizer.shown]
+        if "graph" in self.parts.optimizer.needs:
+            self._trace(chosen)
+            return [self._shown[values_key(self.current), i] for i in chosen]
+        known = self.parts.evaluator.known
+        return [self._trajectory(i, known[values_key(self.current), i]) for i in chosen]
+
+    def _held_scores(self, batch: Sequence[int]) -> Sequence[float | None]:
+        """The held values' scores on the batch; where nothing is scored they may not have been run on all of it."""
+        key = values_key(self.current)
+        self.parts.evaluator.evaluate([self.current], batch, self.parts.ledger)
+        return [self.parts.evaluator.known[key, i].feedback.scalar for i in batch]
+
+    def _trace(self, examples: Sequence[int]) -> None:
+        """Run the held values on the examples again where their graph is not at hand; each is paid for once."""
+        key = values_key(self.current)
+        absent = [i for i in examples if (key, i) not in self._shown]
+        unpaid = {f"{key}/{i}" for i in absent} - self._traced
+        self.parts.ledger.reserve(runs=len(unpaid))
+        self._traced |= unpaid
+        proposable = [p for p in self.parts.params if is_proposable(p)]
+
+        def take(index: int, run: Run) -> Trajectory:
+            return replace(self._trajectory(index, run.outcome), subgraph=run.subgraph(proposable))
+
+        for index, trajectory in zip(absent, self.parts.evaluator.map_runs(self.current, absent, take), strict=True):
+            self._shown[key, index] = trajectory
+
+    def _trajectory(self, index: int, outcome: Outcome) -> Trajectory:
+        return Trajectory(self.parts.program.texts[index], outcome.output, outcome.feedback)
+
+    def _finish_step(
+        self, evaluations: Sequence[Evaluation], sieved: Sieved, proposed: int, verdict: Verdict | None
+    ) -> None:
+        parts = self.parts
+        refused = [*sieved.invalid, *sieved.duplicates]
+        self._refused = [f"{r.values}: {r.reason}" for r in refused]
+        scores = [e.score for e in self.history if e.score is not None]
+        row = {
+            "step": self.step,
+            "proposed": proposed,
+            "invalid": len(sieved.invalid),
+            "duplicates": len(sieved.duplicates),
+            "evaluated": len(evaluations),
+            "best_score": max(scores, default=None),
+            "current_score": None if self._is_scoreless else self.score(),
+            "accepted": verdict is not None and verdict.accepted,
+            "verdict": verdict.reason if verdict else "nothing to evaluate",
+            "spent": parts.ledger.spent(),
+        }
+        if refused:
+            parts.record.save_refused(self.step, [vars(r) for r in refused])
+        parts.record.save_step(row, evaluations, parts.optimizer.name, self.state())
+        note = f"step {self.step}: accepted, score {number(row['current_score'])} ({row['verdict']})"
+        parts.terminal.step(row, note if row["accepted"] else "")
+        report = StepReport(row, evaluations, dict(self.current))
+        for callback in parts.callbacks:
+            callback(report)
+
+
+def as_evaluation(candidate: Candidate, examples: Sequence[int], outcomes: Sequence[Outcome], step: int) -> Evaluation:
+    """A candidate's outcomes as one evaluation."""
+    return Evaluation(
+        candidate,
+        tuple(examples),
+        tuple(outcome.feedback for outcome in outcomes),
+        tuple(outcome.output for outcome in outcomes),
+        step=step,
+        failed=tuple(outcome.failed for outcome in outcomes),
+    )

@@ -1,0 +1,87 @@
+"""Which proposals are worth running: valid values that were not seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.errors import ParamError, did_you_mean
+from engine.evaluation import values_key
+from engine.optimizers.base import Candidate
+from engine.params import Param
+from engine.program import text_of
+
+NOT_PROPOSABLE = {
+    "code": "code that a model wrote may only run in a sandbox, and there is none here",
+    "weights": "weights are trained with `engine rl train`, not proposed",
+}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A proposal that is not run, and why."""
+
+    values: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sieved:
+    """fresh: candidates with a checked value for every parameter; invalid and duplicates: the others."""
+
+    fresh: list[Candidate]
+    invalid: list[Refused]
+    duplicates: list[Refused]
+
+
+class Sieve:
+    """Checks proposals against the parameters' types and against all values seen so far."""
+
+    def __init__(self, params: Sequence[Param]) -> None:
+        self._params = {param.name: param for param in params}
+        self._seen: set[str] = set()
+
+    def saw(self, values: Mapping[str, Any]) -> None:
+        """Take these complete values as seen."""
+        self._seen.add(values_key(values))
+
+    def __call__(self, candidates: Sequence[Candidate], current: Mapping[str, Any]) -> Sieved:
+        """Sort the candidates; what one leaves out is filled from `current`. An empty list is one invalid proposal."""
+        sieved = Sieved([], [], [])
+        if not candidates:
+            sieved.invalid.append(Refused("", "the optimizer proposed nothing"))
+        for candidate in candidates:
+            shown = text_of(dict(candidate.values), 500)
+            if reason := candidate.fault or self._fault(candidate):
+                sieved.invalid.append(Refused(shown, reason))
+                continue
+            checked = {name: self._params[name].check(value) for name, value in candidate.values.items()}
+            values = {**current, **checked}
+            key = values_key(values)
+            if key in self._seen:
+                sieved.duplicates.append(Refused(shown, "these values were tried before"))
+                continue
+            self._seen.add(key)
+            sieved.fresh.append(replace(candidate, values=values))
+        return sieved
+
+    def _fault(self, candidate: Candidate) -> str:
+        """Why the candidate's values cannot be used, or nothing."""
+        for name, value in candidate.values.items():
+            param = self._params.get(name)
+            if param is None:
+                hint = did_you_mean(str(name), self._params)
+                return f"no parameter '{name}'.{hint} There are: {', '.join(self._params)}"
+            if param.kind in NOT_PROPOSABLE:
+                return f"{name}: {NOT_PROPOSABLE[param.kind]}"
+            try:
+                param.check(value)
+            except ParamError as error:
+                return f"{name}: {error.message}"
+        return ""
+
+
+def is_proposable(param: Param) -> bool:
+    """Whether an optimizer may propose values of this parameter."""
+    return param.kind not in NOT_PROPOSABLE
