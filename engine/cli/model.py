@@ -17,10 +17,12 @@ def list_models() -> None:
 
     from engine.llm.models import MODELS, home, is_cached, origin
 
-    table = Table("name", "kind", "size", "licence", "cached from", "what it is")
+    table = Table("name", "kind", "size", "cached from", "what it is")
+    for column in table.columns[:4]:
+        column.no_wrap = True
     for name, asset in MODELS.items():
-        cached = origin(name) if is_cached(name) else "-"
-        table.add_row(name, asset.kind, f"{asset.megabytes} MB", asset.licence, cached, asset.about)
+        came_from = origin(name).split()[0] if is_cached(name) else "-"
+        table.add_row(name, asset.kind, f"{asset.megabytes} MB", came_from, f"{asset.about} ({asset.licence})")
     console = Console()
     console.print(table)
     console.print(f"cache: {home()}", soft_wrap=True, highlight=False)
