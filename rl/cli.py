@@ -56,8 +56,9 @@ def evaluate(
 @app.command("list")
 def list_methods() -> None:
     """The methods, each with its paper, and the sources and rewards."""
-    from rl.config import METHODS, SOURCES
+    from rl.config import METHODS
     from rl.rewards import REWARDS
+    from rl.sources import SOURCES
 
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for title in ("method", "what it is", "paper", "loop"):

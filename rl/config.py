@@ -27,9 +27,9 @@ PLUGIN_SECTIONS = {"method": METHODS, "source": SOURCES}
 class LoraConfig(Config):
     """Low-rank adapters beside frozen weights; `targets` as in peft ("all-linear" or module names)."""
 
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
 
 
@@ -47,12 +47,12 @@ class PolicyConfig(Config):
     """Who samples, and how. `completions` is G, the completions a prompt."""
 
     engine: Literal["auto", "local", "vllm"] = "auto"
-    completions: int = Field(8, ge=2)
-    max_tokens: int = Field(256, ge=1)
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0, lt=1)
+    completions: int = Field(default=8, ge=2)
+    max_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, lt=1)
     stop: tuple[str, ...] = ()
 
 
@@ -64,22 +64,22 @@ class TrainerConfig(Config):
     `control: shuffled_rewards` permutes the rewards over the whole batch: what is learnt then is luck.
     """
 
-    steps: int = Field(100, ge=1)
-    prompts: int = Field(8, ge=1)
-    iterations: int = Field(1, ge=1)
-    minibatches: int = Field(1, ge=1)
-    micro_batch_tokens: int = Field(4096, ge=1)
-    lr: float = Field(1e-6, gt=0)
+    steps: int = Field(default=100, ge=1)
+    prompts: int = Field(default=8, ge=1)
+    iterations: int = Field(default=1, ge=1)
+    minibatches: int = Field(default=1, ge=1)
+    micro_batch_tokens: int = Field(default=4096, ge=1)
+    lr: float = Field(default=1e-6, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    adam_eps: float = Field(1e-8, gt=0)
-    clip_grad_norm: float = Field(1.0, gt=0)
-    save_every: int = Field(10, ge=1)
-    keep: int = Field(2, ge=1)
-    eval_every: int = Field(10, ge=0)
-    samples: int = Field(4, ge=0)
+    adam_eps: float = Field(default=1e-8, gt=0)
+    clip_grad_norm: float = Field(default=1.0, gt=0)
+    save_every: int = Field(default=10, ge=1)
+    keep: int = Field(default=2, ge=1)
+    eval_every: int = Field(default=10, ge=0)
+    samples: int = Field(default=4, ge=0)
     control: Literal["none", "shuffled_rewards"] = "none"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ def evaluation_rows(
             rewards = gather_object(rewards)
         known = [reward for reward in rewards if reward is not None]
         rows[split] = {
-            "accuracy": sum(known) / len(rewards) if rewards else 0.0,
+            "accuracy": math.fsum(known) / len(rewards) if rewards else 0.0,
             "n": len(rewards),
             "failed": len(rewards) - len(known),
         }

@@ -16,7 +16,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from rl.methods.base import Batch, Method
-from rl.ops.tokens import completion_mask, groups_logprobs_entropy, micro_batches
+from rl.ops.layout import tree_batches
+from rl.ops.tokens import completion_mask, groups_logprobs_entropy
 from rl.trainers.window import Window, padded
 
 
@@ -61,7 +62,7 @@ class Gradient:
     `processes`-th group of it; the losses are shares of the whole, so gradients add up.
     """
 
-    model: nn.Module
+    model: Any
     method: Method
     accelerator: Any
     reference: nn.Module | None
@@ -77,6 +78,8 @@ class Gradient:
         chosen = window.minibatch()
         total_tokens = torch.tensor(float(window.tokens(chosen)), device=device)
         total_rows = sum(len(window.groups[g].rollouts) for g in chosen)
+        if self._records_old(window):
+            window.old_logprobs = self._zeros(window)
         for rows in self._micro_batches(window, self._own(chosen)):
             logprobs, entropy, mask = self._forward(self.model, window, rows)
             batch = Batch(
@@ -94,6 +97,8 @@ class Gradient:
             loss.backward()
             tokens = mask.sum()
             totals.add(loss, tokens, statistics | {"entropy": (entropy * mask).sum() / tokens})
+        if self._records_old(window):
+            window.old_logprobs = self._sum(window.old_logprobs)
         self._reduce(totals)
         return totals
 
@@ -103,10 +108,10 @@ class Gradient:
         everything = self._own(range(len(window.groups)))
         if self.method.needs_reference:
             with torch.no_grad(), self._as_reference() as reference:
-                window.ref_logprobs = self._all(reference, window, everything)
+                window.ref_logprobs = self._sum(self._all(reference, window, everything))
         if window.minibatches > 1:
             with torch.no_grad():
-                window.old_logprobs = self._all(self.model, window, everything)
+                window.old_logprobs = self._sum(self._all(self.model, window, everything))
 
     def _own(self, groups: Any) -> list[int]:
         """This process' share of the groups."""
@@ -115,11 +120,9 @@ class Gradient:
     def _micro_batches(self, window: Window, groups: list[int]) -> list[list[tuple[int, int]]]:
         """(group, completion) rows a micro-batch; without signal only where a KL term wants them."""
         rows_of = window.token_rows if self.method.needs_reference else window.signal_rows
-        kept = [(g, rows) for g in groups if (rows := rows_of(g))]
-        prompts = [window.groups[g].prompt_ids for g, _ in kept]
-        completions = [[window.groups[g].rollouts[i].completion_ids for i in rows] for g, rows in kept]
-        batches = micro_batches(prompts, completions, self.micro_batch_tokens)
-        return [[(kept[n][0], i) for n in batch for i in kept[n][1]] for batch in batches]
+        rows = [(g, i) for g in groups for i in rows_of(g)]
+        pairs = [(window.groups[g].prompt_ids, window.groups[g].rollouts[i].completion_ids) for g, i in rows]
+        return [sorted(rows[n] for n in batch) for batch in tree_batches(pairs, self.micro_batch_tokens)]
 
     def _forward(self, model: nn.Module, window: Window, rows: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T) log-probs, entropies and mask of these rows."""
@@ -134,7 +137,7 @@ class Gradient:
 
     def _all(self, model: nn.Module, window: Window, groups: list[int]) -> Tensor:
         """(P*G, T) log-probs of every completion of these groups, zero elsewhere."""
-        known = torch.zeros(_size(window), window.longest, device=self.accelerator.device)
+        known = self._zeros(window)
         for rows in self._micro_batches(window, groups):
             logprobs, _, _ = self._forward(model, window, rows)
             known[_flat(window, rows), : logprobs.shape[1]] = logprobs
@@ -144,12 +147,23 @@ class Gradient:
         """The log-probs at the start of the window's updates; those of the first update are recorded."""
         if window.updates == 1:
             return logprobs.detach()
-        if window.minibatches > 1 or window.done > 0:
-            return self._known(window.old_logprobs, rows, window, logprobs)
-        if window.old_logprobs is None:
-            window.old_logprobs = torch.zeros(_size(window), window.longest, device=logprobs.device)
-        window.old_logprobs[_flat(window, rows), : logprobs.shape[1]] = logprobs.detach()
-        return logprobs.detach()
+        if self._records_old(window) and window.old_logprobs is not None:
+            window.old_logprobs[_flat(window, rows), : logprobs.shape[1]] = logprobs.detach()
+        return self._known(window.old_logprobs, rows, window, logprobs)
+
+    @staticmethod
+    def _records_old(window: Window) -> bool:
+        """Whether this update's own log-probs are the old ones of the updates to come."""
+        return window.updates > 1 and window.minibatches == 1 and window.done == 0
+
+    def _zeros(self, window: Window) -> Tensor:
+        """(P*G, T) zeros."""
+        size = sum(len(group.rollouts) for group in window.groups)
+        return torch.zeros(size, window.longest, device=self.accelerator.device)
+
+    def _sum(self, values: Any) -> Tensor:
+        """The rows of all processes, on each of them."""
+        return values if self.accelerator.num_processes == 1 else self.accelerator.reduce(values, reduction="sum")
 
     @staticmethod
     def _known(values: Tensor | None, rows: list[tuple[int, int]], window: Window, like: Tensor) -> Any:
@@ -186,10 +200,6 @@ class Gradient:
         totals.tokens, totals.statistics = torch.zeros_like(totals.tokens), {}
         for share in shares:
             totals.merge(share)
-
-
-def _size(window: Window) -> int:
-    return sum(len(group.rollouts) for group in window.groups)
 
 
 def _flat(window: Window, rows: list[tuple[int, int]]) -> Tensor:

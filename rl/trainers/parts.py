@@ -24,7 +24,7 @@ from rl.trainers.model import (
     model_size,
     require_model,
 )
-from rl.types import Group, Rollout
+from rl.types import Group, Prompt, Rollout
 
 
 @dataclass
@@ -112,7 +112,7 @@ def _placed(experiment: Experiment, *path: str) -> Iterator[None]:
 
 def _require_columns(rewards: list[Reward], source: Any) -> None:
     """Show every reward an empty completion of one prompt: a column that is not there is met before training."""
-    prompts = next(iter(source.evaluation().values()), [])[:1]
+    prompts: list[Prompt] = next(iter(source.evaluation().values()), [])[:1]
     probe = [Group(prompt, (), [Rollout((), (), "", "stop")]) for prompt in prompts]
     try:
         score_groups(probe, rewards)
@@ -127,7 +127,7 @@ class Parts:
     """Everything a loop drives."""
 
     prepared: Prepared
-    model: nn.Module
+    model: Any
     reference: nn.Module | None
     policy: Policy
     sampler: Sampler

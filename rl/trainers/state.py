@@ -38,7 +38,7 @@ def load_rng_state(state: Mapping[str, Any]) -> None:
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """'NAME/exp_avg' -> tensor for every trained parameter that the optimizer has stepped."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}/{key}": value.detach()
         for parameter, state in optimizer.state.items()

@@ -83,10 +83,11 @@ class Window:
     @classmethod
     def from_state(cls, record: dict[str, Any], tensors: dict[str, Tensor]) -> Window:
         groups = [_group(item) for item in record["groups"]]
-        return cls(**{**record, "groups": groups}, **tensors)
+        return cls(**{**record, "groups": groups, **tensors})
 
     def statistics(self) -> dict[str, float]:
-        """What the rollouts were like: reward mean and deviation, share of groups with signal, lengths."""
+        """What the rollouts were like: rewards, the share of groups with signal, tokens a completion, the share
+        cut off at the limit, and how many `failed`: have no reward, for want of a completion or of a verdict."""
         rollouts = [rollout for group in self.groups for rollout in group.rollouts]
         rewards = rewards_tensor(self.groups).flatten()
         known = rewards[~rewards.isnan()]
@@ -97,7 +98,7 @@ class Window:
             "signal": sum(has_signal) / len(has_signal),
             "length_mean": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
             "truncated": sum(r.finish_reason == "length" for r in rollouts) / len(rollouts),
-            "failed": sum(r.finish_reason == "error" for r in rollouts) + int(rewards.isnan().sum()),
+            "failed": int(rewards.isnan().sum()),
         }
         names = self.groups[0].reward_parts
         return {k: v for k, v in row.items() if v is not None} | {f"reward/{n}": self._part_mean(n) for n in names}

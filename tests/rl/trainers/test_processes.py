@@ -1,0 +1,68 @@
+"""Two processes train what one does: each samples and backpropagates its share of the groups."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+PROGRAM = """
+import json, sys, torch
+torch.set_num_threads(1)
+import rl
+config, run_dir, resume = json.loads(sys.argv[1])
+rl.train(config, resume=resume, run_dir=run_dir, is_quiet=True)
+"""
+
+
+def launch(config: dict[str, Any], run: Path, processes: int, *, resume: bool = False) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(processes):
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "ACCELERATE_USE_CPU": "true"}
+        if processes > 1:
+            environment |= {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(processes),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
+        order = json.dumps([config, str(run), resume])
+        children.append(subprocess.Popen([sys.executable, "-c", PROGRAM, order], env=environment))
+    assert [child.wait(timeout=120) for child in children] == [0] * processes
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_one_does(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    tiny_config["trainer"] |= {"iterations": 2, "steps": 3, "lr": 1e-3}
+    tiny_config["method"]["beta"] = 0.05
+    launch(tiny_config, tmp_path / "one", 1)
+    launch(tiny_config, tmp_path / "two", 2)
+    one, two = (rows(tmp_path / name) for name in ("one", "two"))
+    assert [row.keys() for row in one] == [row.keys() for row in two]
+    for a, b in zip(one, two, strict=True):
+        for key in {"reward_mean", "loss", "grad_norm", "tokens", "kl", "entropy"} & a.keys():
+            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-5)
+        assert a.get("eval") == b.get("eval")
+    left, right = (load_file(tmp_path / name / "checkpoints/step-000003/model.safetensors") for name in ("one", "two"))
+    # Adam moves a weight by about lr whatever the gradient's size, so rounding shows only where it is near 0.
+    assert all((left[k] - right[k]).abs().mean() < 1e-5 for k in left)
+    longer = {**tiny_config, "trainer": tiny_config["trainer"] | {"steps": 5}}
+    launch(longer, tmp_path / "two", 2, resume=True)
+    launch(longer, tmp_path / "whole", 2)
+    files = [tmp_path / name / "checkpoints/step-000005/model.safetensors" for name in ("two", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
