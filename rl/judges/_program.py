@@ -31,10 +31,14 @@ def math_judge() -> Judge:
     library = importlib.import_module("math_verify")
 
     def parse(text: str) -> list[Any]:
-        return library.parse(text, parsing_timeout=None)
+        return list(library.parse(text, parsing_timeout=None))
+
+    def parse_gold(text: str) -> list[Any]:
+        # An answer column often holds LaTeX without its dollars; words in dollars would be variables.
+        return parse(text) or (parse(f"${text}$") if re.search(r"[\\^=]", text) else [])
 
     def judge(question: dict[str, Any]) -> dict[str, Any]:
-        gold = parse(question["gold"]) or parse(f"${question['gold']}$")
+        gold = parse_gold(question["gold"])
         if not gold:
             return {"score": None, "answer": None}
         given = parse(question["text"])
