@@ -87,7 +87,7 @@ class Param(Operators):
         state = STATE.get()
         if state is not None:
             state.read(self)
-        return self.copied()
+        return self._peek()
 
     def current(self) -> Any:
         """The value object itself, not noted as read; not to be changed."""
@@ -96,7 +96,7 @@ class Param(Operators):
             return overlay[self]
         return self._present[0]
 
-    def copied(self) -> Any:
+    def _peek(self) -> Any:
         """The value, as a copy where it could be changed in place; not noted as read."""
         value = self.current()
         return copy.deepcopy(value) if self.kind == "json" else value
@@ -105,7 +105,7 @@ class Param(Operators):
         """The value as it would be stored. Raises ParamError with the reason why it cannot be."""
         with _at(self.name):
             if self._compiler is not None:
-                value = check_source(value, self._compiler.text)
+                value = self._compiler.check(value)
             return self._rule.check(value)
 
     def set(self, value: Any, *, author: Author = "user") -> None:

@@ -26,6 +26,8 @@ class Body:
 
     __slots__ = ("reads",)
 
+    is_recording = False
+
     def __init__(self) -> None:
         self.reads: list[Operand] = []
 
@@ -102,7 +104,7 @@ class Call:
         recorded = substitute(arg, self.link)
         if recorded is arg and not isinstance(arg, Node):
             return snapshot(arg), arg
-        return snapshot(recorded), substitute(recorded, _peek)
+        return snapshot(recorded), substitute(recorded, _peeked)
 
     def _finish(self, value: Any) -> Node:
         """The node of a call that gave a value."""
@@ -156,9 +158,8 @@ class Call:
             yield item
 
 
-def _peek(operand: Operand) -> Any:
-    """A node's value, not noted as read."""
-    return operand._value  # type: ignore[attr-defined]
+def _peeked(operand: Operand) -> Any:
+    return operand._peek()
 
 
 def _leave(token: Token[State | None]) -> None:

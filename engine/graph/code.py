@@ -94,6 +94,15 @@ class Compiler:
         self._compiled: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._count = 0
 
+    def check(self, text: object) -> str:
+        """The text as a version of this source. Raises ParamError; runs nothing."""
+        checked = check_source(text, self.text)
+        try:
+            self.function(checked)
+        except (SyntaxError, ValueError) as error:  # what only the compiler sees: a stray `nonlocal`, `await`
+            raise ParamError(f"the code does not compile: {error}", allowed="the source of one function") from None
+        return checked
+
     def function(self, text: str) -> Callable[..., Any]:
         """The function of a version that the user wrote; runs nothing of the text."""
         if text == self.text and self.reference is not None:

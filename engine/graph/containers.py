@@ -18,6 +18,11 @@ class Operand:
 
     @property
     def value(self) -> Any:
+        """The plain value; the recording or the node function that runs takes note that it was read."""
+        raise NotImplementedError
+
+    def _peek(self) -> Any:
+        """The plain value, and nobody takes note."""
         raise NotImplementedError
 
 

@@ -21,7 +21,7 @@ Edge = tuple[Node, Node]
 def line(node: Node, names: Mapping[int, str]) -> str:
     """'ask_1 = ask(instruction, question)'; what a call read beside its arguments stands in a comment."""
     name = names[id(node)]
-    if isinstance(node, ParamNode) or node._op.kind == "input":
+    if isinstance(node, ParamNode) or (not node._parents and node._op.kind == "input"):
         return f"{name} = {literal(node._value)}"
     shown: set[int] = set()
     args = [_argument(arg, names, shown) for arg in node._args]
@@ -120,7 +120,7 @@ def _described(node: Node, names: Mapping[int, str]) -> str:
     """A line of code, and under it the value."""
     if isinstance(node, ParamNode):
         return f"{line(node, names)}  # parameter"
-    if node._op.kind == "input":
+    if node._op.kind == "input" and not node._parents:
         return line(node, names)
     return line(node, names) + "\n    -> " + _text(node).replace("\n", "\n       ")
 

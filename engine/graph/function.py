@@ -74,23 +74,21 @@ def _decorated(function: Any, *, trainable: bool, name: str | None, description:
 
 def _wrapped(function: Callable[..., Any], op: Op, code: Param | None, catch: bool) -> Any:
     fill = _default_filler(function)
+    is_simple = fill is None and code is None
 
     def call(*args: Any, **kwargs: Any) -> Any:
         state = STATE.get()
+        if state is None and is_simple and not kwargs and SCALARS.issuperset(map(type, args)):
+            return function(*args)  # production: nothing here to take out of a parameter or node
         if fill is not None:
             kwargs = fill(args, kwargs)
+        current = function if code is None else code.function
         if isinstance(state, Graph):
-            recorded = Call(state, op, function, catch)
+            recorded = Call(state, op, current, catch)
             if code is not None:
                 recorded.link(code)
-                recorded.function = code.function
             return recorded.run(args, kwargs)
-        current = function if code is None else code.function
-        if not SCALARS.issuperset(map(type, args)):
-            args = tuple(map(plain, args))
-        if kwargs:
-            kwargs = {key: plain(item) for key, item in kwargs.items()}
-        return current(*args, **kwargs)
+        return current(*map(plain, args), **{key: plain(item) for key, item in kwargs.items()})
 
     async def call_async(*args: Any, **kwargs: Any) -> Any:
         return await call(*args, **kwargs)
@@ -106,7 +104,11 @@ def _default_filler(function: Callable[..., Any]) -> Callable[..., dict[str, Any
     except (TypeError, ValueError):
         return None
     places = list(signature.parameters)
-    defaults = {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, Operand)}
+    defaults = {
+        name: p.default
+        for name, p in signature.parameters.items()
+        if isinstance(p.default, Operand) and p.kind is not p.POSITIONAL_ONLY
+    }
     if not defaults:
         return None
 

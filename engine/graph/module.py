@@ -33,7 +33,7 @@ class Module:
 
     def state_dict(self) -> dict[str, Any]:
         """Path to value, plain JSON. Live weights (values that are no text) are left to checkpoints."""
-        return {path: param.copied() for path, param in self.named_parameters().items() if _is_json(param)}
+        return {path: param._peek() for path, param in self.named_parameters().items() if _is_json(param)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state_dict; loading code adopts it as the user's. All or nothing.

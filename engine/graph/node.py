@@ -41,6 +41,9 @@ class Node(Operators):
             state.read(self)
         return self._value
 
+    def _peek(self) -> Any:
+        return self._value
+
     @property
     def name(self) -> str:
         return self._name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -131,10 +132,11 @@ class Operators(Operand):
         return apply(INDEX, self, key)
 
     def __iter__(self) -> Iterator[Any]:
-        value, state = self.value, STATE.get()
-        if state is None:
-            yield from value
+        state = STATE.get()
+        if state is None or not state.is_recording:
+            yield from self.value
             return
+        value = self._peek()
         op = INDEX if isinstance(value, list | tuple | str | range) else ITEM
         for place, item in enumerate(value):
             # The item is at hand: nothing is looked up again, so a dict is walked once.
@@ -143,8 +145,9 @@ class Operators(Operand):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols that Python and libraries probe for
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-        found = getattr(self.value, name)
-        return Bound(self, name) if callable(found) else apply(_attribute_op(name), self)
+        found = getattr(self._peek(), name)
+        # A callable object may have attributes of its own, so it is an attribute; it can be called as one.
+        return Bound(self, name) if inspect.isroutine(found) else apply(_attribute_op(name), self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return apply(CALL, self, *args, **kwargs)

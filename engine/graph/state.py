@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 
 class State(Protocol):
-    """A recording (tracer.Graph) or the body of a node function (tracer.Body)."""
+    """A recording (tracer.Graph) or the body of a node function (call.Body)."""
+
+    is_recording: bool
 
     def read(self, operand: Any) -> None:
         """Take note that the plain value of a node or parameter was read."""

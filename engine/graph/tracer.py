@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.graph import export
 from engine.graph.call import Body, Call
-from engine.graph.containers import Operand
+from engine.graph.containers import Operand, plain
 from engine.graph.names import Names
 from engine.graph.node import Node, ParamNode, new_node
 from engine.graph.op import Op
@@ -30,6 +30,8 @@ class Graph:
     way to record the dependency.
     """
 
+    is_recording = True
+
     def __init__(self, names: Names | None = None) -> None:
         self._nodes: list[Node] = []
         self._names = names or Names()
@@ -40,6 +42,11 @@ class Graph:
     @property
     def nodes(self) -> tuple[Node, ...]:
         return tuple(self._nodes)
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """The parameters that took part, in order of first use."""
+        return tuple({node._param: None for node in self._nodes if isinstance(node, ParamNode)})
 
     @property
     def detached(self) -> tuple[Param, ...]:
@@ -74,8 +81,11 @@ class Graph:
         return node
 
     def input(self, value: Any, name: str | None) -> Node:
-        """A node that was computed from nothing."""
-        return self.add(VALUE, value, (), (), {}, name=self._names.claim(name) if name else None)
+        """A node of a value given from outside, or of a container with nodes in it."""
+        call = Call(self, VALUE, VALUE.function)
+        call.name = self._names.claim(name) if name else None
+        node: Node = call.run((value,), {})
+        return node
 
     def next_name(self, op: Op) -> str:
         return self._names.next(op.name)
@@ -87,7 +97,7 @@ class Graph:
         with self._lock:
             found = self._leaves.get(key)
             if found is None:
-                found = new_node(PARAM, param.copied(), self._names.claim(param.name), kind=ParamNode)
+                found = new_node(PARAM, param._peek(), self._names.claim(param.name), kind=ParamNode)
                 found._param, found._args = param, (value,)
                 self._leaves[key] = found
                 self._nodes.append(found)
@@ -110,7 +120,7 @@ def value(value: Any, *, name: str | None = None) -> Node:
     state = STATE.get()
     if isinstance(state, Graph):
         return state.input(value, name)
-    node: Node = new_node(VALUE, value, name or "value")
+    node: Node = new_node(VALUE, plain(value), name or "value", args=(value,))
     return node
 
 
