@@ -126,4 +126,4 @@ def test_what_an_extra_is_missing_for_says_which(installed: Path, tmp_path: Path
 def test_the_installed_command_line_works_without_the_extras(installed: Path, tmp_path: Path) -> None:
     assert succeed(installed / "engine", "--version", cwd=tmp_path) == "trace-engine 0.1.0\n"
     assert "validate" in succeed(installed / "engine", "--help", cwd=tmp_path)
-    assert ": sound. rl: grpo" in succeed(installed / "engine", "validate", "grpo.yaml", cwd=tmp_path)
+    assert ": sound. " in succeed(installed / "engine", "validate", "grpo.yaml", cwd=tmp_path)

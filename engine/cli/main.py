@@ -14,9 +14,11 @@ from typing import Annotated
 
 import typer
 
+from engine.cli import model
 from engine.cli.copy import copy
 from engine.cli.doctor import doctor
 from engine.cli.plugins import COMMANDS, plugged_in
+from engine.cli.report import report
 from engine.cli.schema import schema
 from engine.cli.validate import validate
 from engine.errors import EngineError, EnvironmentMissing
@@ -101,8 +103,9 @@ def _missing_extra(error: ModuleNotFoundError) -> EnvironmentMissing | None:
 
 def _join() -> None:
     """Give the app its commands."""
-    for command in (copy, doctor, schema, validate):
+    for command in (copy, doctor, report, schema, validate):
         app.command()(command)
+    app.add_typer(model.app, name="model")
     for name, point in plugged_in(COMMANDS).items():
         app.add_typer(point.load(), name=name)
 

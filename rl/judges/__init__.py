@@ -17,6 +17,8 @@ from typing import Any
 
 from engine.errors import EngineError, EnvironmentMissing
 
+__all__ = ["MATH_VERIFY", "REASONING_GYM", "Child"]
+
 PROGRAM = Path(__file__).with_name("_program.py")
 _SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 
