@@ -47,11 +47,9 @@ def assigned_name(frame: types.FrameType) -> str | None:
     """What the call that runs in this frame is assigned to: 'x' for `x = ...` and for `self.x = ...`."""
     line, _, column, _ = next(itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
     lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
-    for statement in _assignments("".join(lines)):
-        value = statement.value
-        if value is not None and (value.lineno, value.col_offset) == (line, column):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            return getattr(targets[0], "id", getattr(targets[0], "attr", None)) if len(targets) == 1 else None
+    for target, value in _bindings("".join(lines)):
+        if (value.lineno, value.col_offset) == (line, column):
+            return getattr(target, "id", getattr(target, "attr", None))
     return None
 
 
@@ -71,7 +69,7 @@ def check_source(text: object, original: str) -> str:
                 allowed=f"a function that keeps its signature: {signature_text(old)}",
                 next_step="change the body only",
             )
-    return _dedented(tuple(text.splitlines(keepends=True)), new.col_offset).strip("\n") + "\n"
+    return _dedented(tuple(text.splitlines(keepends=True)), None).strip("\n") + "\n"
 
 
 def signature_text(definition: Def) -> str:
@@ -224,5 +222,15 @@ def _definitions(text: str) -> list[Def]:
     return [part for part in _tree(text) if isinstance(part, Def)]
 
 
-def _assignments(text: str) -> list[ast.Assign | ast.AnnAssign]:
-    return [part for part in _tree(text) if isinstance(part, ast.Assign | ast.AnnAssign)]
+@functools.lru_cache(maxsize=32)
+def _bindings(text: str) -> tuple[tuple[ast.expr, ast.expr], ...]:
+    """(target, value) of every plain assignment; of `a, b = f(), g()` each of the two."""
+    found: list[tuple[ast.expr, ast.expr]] = []
+    for part in _tree(text):
+        if isinstance(part, ast.AnnAssign) and part.value is not None:
+            found.append((part.target, part.value))
+        elif isinstance(part, ast.Assign) and len(part.targets) == 1:
+            target, value = part.targets[0], part.value
+            is_pair = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            found += zip(target.elts, value.elts, strict=False) if is_pair else [(target, value)]  # type: ignore[attr-defined]
+    return tuple(found)

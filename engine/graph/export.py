@@ -24,9 +24,8 @@ def line(node: Node, names: Mapping[int, str]) -> str:
     if isinstance(node, ParamNode) or (not node._parents and node._op.kind == "input"):
         return f"{name} = {literal(node._value)}"
     shown: set[int] = set()
-    args = [_argument(arg, names, shown) for arg in node._args]
-    if node._op.is_method:
-        args = args[1:] if args else args
+    # Of a method's call the object itself is left out: its repr says nothing.
+    args = [_argument(arg, names, shown) for arg in node._args[1 if node._op.is_method else 0 :]]
     kwargs = {key: _argument(arg, names, shown) for key, arg in node._kwargs.items()}
     text = f"{name} = {node._op.expression(args, kwargs)}"
     beside = [names.get(id(p), p._name) for p in node._parents if id(p) not in shown]
@@ -37,15 +36,15 @@ def line(node: Node, names: Mapping[int, str]) -> str:
 
 
 def to_networkx(nodes: Iterable[Node], edges: Iterable[Edge] | None = None) -> Any:
-    """A DiGraph whose nodes are the Node objects."""
+    """A DiGraph by display name (not by Node, whose `==` compares values)."""
     import networkx  # slow to import, and only this function needs it
 
     listed, edges = _closed(nodes, edges)
     graph = networkx.DiGraph()
     names = labels(listed)
     for node in listed:
-        graph.add_node(node, name=names[id(node)], op=node._op.name, kind=_kind(node), value=node._value)
-    graph.add_edges_from(edges)
+        graph.add_node(names[id(node)], node=node, op=node._op.name, kind=_kind(node), value=node._value)
+    graph.add_edges_from((names[id(parent)], names[id(child)]) for parent, child in edges)
     return graph
 
 

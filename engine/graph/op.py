@@ -77,8 +77,6 @@ class Op:
                 return f"{head}.{self.name}({rest})"
             case "call":
                 return f"{head}({rest})"
-            case "function" if self.is_method:
-                return f"{self.name}({rest})"
         return f"{self.name}({', '.join(parts)})"
 
 

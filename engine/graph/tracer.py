@@ -27,7 +27,7 @@ class Graph:
 
     `nodes`: in order of creation. `detached`: parameters whose plain value was taken in the
     recording outside of any node function (by an f-string, by `.value`), where Python leaves no
-    way to record the dependency.
+    way to record the dependency; worth telling for one that `backward` does not reach.
     """
 
     is_recording = True
@@ -53,7 +53,7 @@ class Graph:
         return tuple(self._detached.values())
 
     def to_networkx(self) -> Any:
-        """A networkx.DiGraph of the nodes, parent to child, with `name`, `op`, `kind` and `value` on each."""
+        """A networkx.DiGraph by display name, parent to child, with `node`, `op`, `kind` and `value` on each."""
         return export.to_networkx(self._nodes)
 
     def to_json(self) -> dict[str, Any]:
