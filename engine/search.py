@@ -272,7 +272,8 @@ class Search:
         if refused:
             parts.record.save_refused(self.step, [vars(r) for r in refused])
         parts.record.save_step(row, evaluations, parts.optimizer.name, self.state())
-        note = f"step {self.step}: accepted, score {number(row['current_score'])} ({row['verdict']})"
+        held = number(self.score()) if not self._is_scoreless else "-"
+        note = f"step {self.step}: accepted, score {held} ({row['verdict']})"
         parts.terminal.step(row, note if row["accepted"] else "")
         report = StepReport(row, evaluations, dict(self.current))
         for callback in parts.callbacks:

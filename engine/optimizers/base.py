@@ -118,8 +118,8 @@ class Optimizer(ABC):
     one raises ConfigError.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"score"})
-    needs_llm: ClassVar[bool] = True
+    needs: frozenset[Need] = frozenset({"score"})
+    needs_llm: bool = True
     shown: int = 3
     Config: ClassVar[type[Options]] = Options
 

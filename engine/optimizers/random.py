@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from engine.optimizers.base import Candidate, Optimizer, State
 from engine.params import Param
@@ -24,8 +24,8 @@ class RandomSearch(Optimizer):
     names and descriptions of the parameters, and the step's examples.
     """
 
-    needs: ClassVar = frozenset()
-    needs_llm: ClassVar[bool] = False
+    needs = frozenset()
+    needs_llm = False
 
     def propose(self, state: State, n: int) -> list[Candidate]:
         words = word_pool(state)

@@ -1,0 +1,71 @@
+"""What a model answered, as candidates: unusable answers become candidates with a fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from engine.errors import EngineError, ParamError
+from engine.llm.base import LLM, Message
+from engine.llm.schema import Schema
+from engine.llm.structured import MalformedAnswer
+from engine.optimizers.base import Candidate, State
+from engine.params import Param
+
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+QUOTES = {'"': '"', "'": "'", "“": "”", "`": "`"}
+
+
+def model_of(state: State) -> LLM:
+    """The state's model. Raises EngineError where the loop gave none."""
+    if state.llm is None:
+        raise EngineError("this optimizer proposes with a language model, and was given none")
+    return state.llm
+
+
+def suggestions(state: State, messages: Sequence[Message], n: int, **sampling: Any) -> list[Candidate]:
+    """n candidates from answers {"reasoning": text, "suggestion": {name: value}}."""
+    try:
+        answer = model_of(state).complete(messages, schema=suggestion_schema(state.params), n=n, **sampling)
+    except MalformedAnswer as error:
+        return [Candidate({}, fault=error.message)] * max(1, len(error.texts))
+    usable = [Candidate(parsed["suggestion"], parsed["reasoning"]) for parsed in answer.parsed]
+    return usable + [Candidate({}, fault=fault) for fault in answer.rejected]
+
+
+def suggestion_schema(params: Sequence[Param]) -> Schema:
+    """The JSON schema of an answer, built from the parameters' types."""
+    return {
+        "type": "object",
+        "properties": {
+            "reasoning": {"type": "string"},
+            "suggestion": {
+                "type": "object",
+                "properties": {param.name: param.schema() for param in params},
+                "additionalProperties": False,
+            },
+        },
+        "required": ["reasoning", "suggestion"],
+        "additionalProperties": False,
+    }
+
+
+def texts(state: State, messages: Sequence[Message], n: int, **sampling: Any) -> list[str]:
+    """n plain answers."""
+    return list(model_of(state).complete(messages, n=n, **sampling).texts)
+
+
+def read_value(param: Param, text: str) -> Any:
+    """The value that a plain answer gives for a parameter. Raises ParamError.
+
+    Of a text, outer quotes are taken off; of a number, the first number in the answer is taken.
+    """
+    text = text.strip()
+    if len(text) > 1 and QUOTES.get(text[0]) == text[-1]:
+        text = text[1:-1].strip()
+    if not text:
+        raise ParamError("the answer is empty")
+    if param.kind in ("number", "integer") and (number := NUMBER.search(text)):
+        text = number[0]
+    return param.check(text)
