@@ -30,6 +30,7 @@ class RunData:
     result: Row = field(default_factory=dict)
     evaluations: list[Row] = field(default_factory=list)
     graphs: list[Row] = field(default_factory=list)
+    refused: list[Row] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
 
     @property
@@ -63,6 +64,7 @@ def load(path: Path | str) -> RunData:
         result=_mapping(path / "result.json"),
         evaluations=records.get("evaluation", []),
         graphs=records.get("graph", []),
+        refused=records.get("refused", []),
         checkpoints=sorted(folder.name for folder in path.glob("checkpoints/step-*")),
     )
 
@@ -103,8 +105,15 @@ def _mapping(path: Path) -> Row:
     return data if isinstance(data, dict) else {}
 
 
+def _rows(records: list[Any]) -> list[Row]:
+    return [record for record in records if isinstance(record, dict)]
+
+
 def _journal(path: Path) -> dict[str, list[Row]]:
     if not path.is_file():
         return {}
     with Journal(path, read_only=True) as journal:
-        return {kind: [r for r in journal.rows(kind) if isinstance(r, dict)] for kind in ("evaluation", "graph")}
+        records = {kind: _rows(journal.rows(kind)) for kind in ("evaluation", "graph")}
+        # a step's refused proposals are one list under the step
+        steps = ((step, row) for step, rows in journal.items("refused") if isinstance(rows, list) for row in rows)
+        return records | {"refused": [{"step": step, **row} for step, row in steps if isinstance(row, dict)]}

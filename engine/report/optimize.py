@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from engine.report.chart import Row as Interval
@@ -14,6 +15,7 @@ from engine.report.words import patch, value_diff
 
 _MOST_CANDIDATES = 300
 _MOST_EXAMPLES = 12
+_MOST_REFUSED = 50
 
 
 def optimize_sections(run: RunData) -> list[Html]:
@@ -23,6 +25,7 @@ def optimize_sections(run: RunData) -> list[Html]:
         section("Parameters", join(_param(param) for param in _records(run.result.get("params")))),
         section("Scores by step", tag("div", _curve(run), class_="wide")),
         section("Candidates", _candidates(run)),
+        section("Refused proposals", _refused(run.refused)),
         section("Graph", drawing(run.graphs[-1]) if run.graphs else ""),
         section("Patch", _patch(run)),
         section("Cost", _cost(run)),
@@ -30,44 +33,45 @@ def optimize_sections(run: RunData) -> list[Html]:
 
 
 def _headline(run: RunData) -> Html:
-    found = _validation(run.result)
+    """The numbers that say what came out, and a chart of them when there is more than one."""
+    found = _record(run.result.get("validation"))
     before = found.get("baseline", run.result.get("baseline"))
     after = found.get("score", run.result.get("score"))
-    evaluations = [e for e in run.evaluations if e]
-    accepted = sum(bool(e.get("accepted")) for e in evaluations)
     tiles = []
     if is_number(before) and is_number(after):
         gain = after - before
         mood = "good" if gain > 0 else "bad" if gain < 0 else ""
+        base = f"on {number(found.get('n'))} held-out examples" if found else "on the data of the search"
         tiles += [
-            tile("before", number(before), _on(found)),
-            tile("after", number(after), _interval_note(found), mood=mood),
-            tile("change", f"{gain:+.3g}".replace("-", "\u2212"), "of the score", mood=mood),
+            tile("before", number(before), _between(found, "baseline_") or base),
+            tile("after", number(after), _between(found, ""), mood=mood),
+            tile("change", f"{gain:+.3g}".replace("-", "\u2212"), _between(found, "difference_") or base, mood=mood),
         ]
-    tiles.append(tile("candidates", number(len(evaluations)), f"{accepted} accepted"))
-    tiles.append(tile("time", duration(run.seconds), f"{len(run.metrics)} steps"))
+    accepted = sum(bool(e.get("accepted")) for e in run.evaluations)
+    tiles.append(tile("candidates", number(len(run.evaluations)), f"{accepted} accepted, {len(run.refused)} refused"))
+    tiles.append(tile("time", duration(run.seconds), _ending(run)))
     rows = _intervals(run.result, before, after, found)
-    chart = interval_chart(rows, title="Score, with its interval where known") if len(rows) > 1 else ""
+    title = f"Score on {number(found.get('n'))} held-out examples" if is_number(found.get("n")) else "Score"
+    chart = interval_chart(rows, title=title) if len(rows) > 1 else ""
     return join([tag("div", *tiles, class_="tiles"), tag("div", chart, class_="wide") if chart else ""])
 
 
-def _validation(result: Row) -> Row:
-    found = result.get("validation")
-    return found if isinstance(found, dict) else {}
+def _between(found: Row, prefix: str) -> str:
+    low, high = found.get(f"{prefix}low"), found.get(f"{prefix}high")
+    return f"95 % interval {number(low, 3)} to {number(high, 3)}" if is_number(low) and is_number(high) else ""
 
 
-def _on(found: Row) -> str:
-    return f"on {number(found['n'])} held-out examples" if is_number(found.get("n")) else ""
-
-
-def _interval_note(found: Row) -> str:
-    low, high = found.get("low"), found.get("high")
-    return f"interval {number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
+def _ending(run: RunData) -> str:
+    """'24 steps of optoprime, ended by: evaluations'."""
+    by, ended = run.result.get("optimizer"), run.result.get("stopped_by")
+    steps = sum(is_number(row.get("step")) and row["step"] > 0 for row in run.metrics)
+    return f"{steps} steps" + (f" of {by}" if by else "") + (f", ended by: {ended}" if ended else "")
 
 
 def _intervals(result: Row, before: Any, after: Any, found: Row) -> list[Interval]:
     """Before, the controls and after, as rows of the interval chart."""
-    rows = [Interval("before", before)] if is_number(before) else []
+    ends = _number(found, "baseline_low"), _number(found, "baseline_high")
+    rows = [Interval("before", before, *ends)] if is_number(before) else []
     controls = result.get("controls")
     named = controls.items() if isinstance(controls, Mapping) else ((c.get("name", "?"), c) for c in _records(controls))
     for name, control in named:
@@ -82,7 +86,8 @@ def _intervals(result: Row, before: Any, after: Any, found: Row) -> list[Interva
 def _param(param: Row) -> Html:
     before, after = param.get("before"), param.get("after")
     origin = param.get("origin")
-    place = ":".join(map(str, origin)) if isinstance(origin, list | tuple) else (origin or "")
+    # the file's name is enough here: a page is passed on, and the folders above it are private
+    place = f"{Path(str(origin[0])).name}:{origin[-1]}" if isinstance(origin, list) and origin else ""
     note = " \u00b7 ".join(str(part) for part in (param.get("kind"), param.get("description"), place) if part)
     body = tag("p", "unchanged", class_="muted") if before == after else value_diff(before, after)
     return tag("div", tag("h3", param.get("name", "?")), tag("div", note, class_="note"), body)
@@ -95,8 +100,8 @@ def _curve(run: RunData) -> Html:
     return line_chart(
         [
             Series("candidate", points(tried, "score"), is_marks=True, color=1),
-            Series("current", current if current != best else (), color=4),
-            Series("best", best, color=0),
+            Series("best seen", best if current != best else (), color=4),
+            Series("held", current, color=0),
             Series("accepted candidate", points(taken, "score"), is_marks=True, color=2),
         ],
         title="Score",
@@ -174,6 +179,17 @@ def _examples(evaluation: Row) -> Html:
             tag("p", note, class_="note") if note else "",
         ]
     )
+
+
+def _refused(refused: list[Row]) -> Html:
+    """What was proposed and not run, with the reasons; the newest first."""
+    if not refused:
+        return Html("")
+    rows = [
+        (number(row.get("step")), clip(as_text(row.get("values", "")), 300), clip(as_text(row.get("reason", "")), 300))
+        for row in refused[::-1][:_MOST_REFUSED]
+    ]
+    return details(f"{len(refused)} proposals were not run", table(("step", "proposal", "reason"), rows))
 
 
 def _patch(run: RunData) -> Html:

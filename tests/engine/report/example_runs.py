@@ -46,6 +46,9 @@ def optimize_run(path, *, text=lambda kind, plain: plain, steps=24, seed=0):
                 | {"current_score": current, "accepted": step % 5 == 2, "spent": {"evaluations": 3 * step}}
             )
         journal.put("graph", "start", graph(text))
+        journal.put(
+            "refused", 4, [{"values": text("proposal", "{}"), "reason": text("refusal", "threshold is 3, above 1")}]
+        )
         run.finish("done", {"best": best})
     write_json(
         path / "result.json",
@@ -53,7 +56,8 @@ def optimize_run(path, *, text=lambda kind, plain: plain, steps=24, seed=0):
             "best": {"instruction": text("value", AFTER), "threshold": 0.7},
             "score": best,
             "baseline": 0.48,
-            "validation": {"score": 0.81, "baseline": 0.52, "low": 0.74, "high": 0.87, "n": 120},
+            "validation": {"score": 0.81, "low": 0.74, "high": 0.87, "n": 120, "baseline": 0.52, "baseline_low": 0.43}
+            | {"baseline_high": 0.61, "difference": 0.29, "difference_low": 0.19, "difference_high": 0.38},
             "controls": {"random": 0.55, "best_of_n": {"score": 0.66, "low": 0.58, "high": 0.73}, "placebo": 0.51},
             "cost": {
                 "calls": 96,

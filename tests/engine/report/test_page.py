@@ -83,7 +83,7 @@ def test_the_optimize_page_says_what_came_out(example_runs, tmp_path):
     for fact in (
         "0.52",
         "0.81",
-        "interval 0.74 to 0.87",
+        "95 % interval 0.74 to 0.87",
         "on 120 held-out examples",
         "best_of_n",
         "0.0421",
