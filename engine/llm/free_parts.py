@@ -121,7 +121,7 @@ class Number(Part):
             return
         self.consumed, self.is_done = self._ends[token], True
         if not (_COMPLETE.fullmatch(self.text) and self._is_good(json.loads(self.text))):
-            self.text = json.dumps(self._inside())
+            self.text, self.is_cut = json.dumps(self._inside()), True
 
     def _is_good(self, value: Any) -> bool:
         return next(faults(value, self._schema), None) is None
