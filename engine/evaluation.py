@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextvars
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from engine.budget import Ledger, LimitReached
-from engine.jsonfiles import json_text
+from engine.optimizers.base import values_key
 from engine.params import Param
 from engine.program import Outcome, Program, Run
 
@@ -18,12 +17,6 @@ T = TypeVar("T")
 Values = Mapping[str, Any]
 Key = tuple[str, int]
 """What identifies a run: values_key of the values, and the example's number."""
-
-
-def values_key(values: Values) -> str:
-    """A short name of the values, equal for equal values."""
-    text = json_text({name: values[name] for name in sorted(values)})
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 class Evaluator:

@@ -146,6 +146,7 @@ class _Job:
         if saved is not None:
             self.ledger.load(saved["spent"])
             self.evaluator.known.update(self.record.outcomes())
+        terminal.say(f"run folder: {self.record.path}")
         start = begin(self.task, self.program, self.evaluator, self.ledger, self.record)
         self.evaluator.params = start.params
         optimizer = self.task.optimizer or self._chosen(start, terminal)
@@ -214,6 +215,7 @@ class _Job:
             optimizer=search.parts.optimizer.name,
             stopped_by=stopped_by,
             status="stopped" if interrupted else "done",
+            parameters=tuple(search.parts.params),
         )
         self.record.finish(result.status, result.to_json())
         return result

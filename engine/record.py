@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.evaluation import Key, values_key
+from engine.evaluation import Key
 from engine.feedback import Feedback
 from engine.journal import Journal
 from engine.jsonfiles import write_json
-from engine.optimizers.base import Candidate, Evaluation
+from engine.optimizers.base import Candidate, Evaluation, values_key
 from engine.params import Param
 from engine.program import Outcome
 from engine.runs import RunFolder

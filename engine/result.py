@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.acceptance import Interval
 from engine.optimizers.base import Evaluation
+from engine.params import Param
 from engine.progress import number
 from engine.report import write_report
+from engine.sieve import NOT_PROPOSABLE
 from engine.source_diff import Change, SourceDiff, source_diff
 
 
@@ -76,7 +78,8 @@ class Result:
     of the best and of the starting values on the data (None where feedback has no scores); `validation`:
     None without held-out examples, or where the run was stopped; `history`: every evaluation, the
     starting values' first; `stopped_by`: the limit that ended the search ("evaluations", "invalid"...),
-    "interrupt" or "stop file"; `status`: "done", or "stopped" if it can be resumed.
+    "interrupt" or "stop file"; `status`: "done", or "stopped" if it can be resumed. `params`: what each
+    parameter was and is; `parameters`: the parameters themselves.
     """
 
     best: Mapping[str, Any]
@@ -90,6 +93,15 @@ class Result:
     optimizer: str = ""
     stopped_by: str = ""
     status: str = "done"
+    parameters: Sequence[Param] = field(default=(), repr=False, compare=False)
+
+    def reset(self, to: Literal["before", "after"]) -> None:
+        """Set the parameters to the values that the run began with, or ended with."""
+        records = {record.name: record for record in self.params}
+        for param in self.parameters:
+            value = getattr(records[param.name], to)
+            if param.kind not in NOT_PROPOSABLE and param.value != value:
+                param.set(value, author="model")
 
     def report(self) -> Path:
         """Write report.html into the run folder and return its path."""

@@ -11,9 +11,9 @@ from typing import Any
 from engine.acceptance import Rule, Verdict, better, latest
 from engine.budget import Ledger, LimitReached
 from engine.errors import AnswerError, Stopped
-from engine.evaluation import Evaluator, values_key
+from engine.evaluation import Evaluator
 from engine.metering import MeteredLLM
-from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Trajectory
+from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Trajectory, values_key
 from engine.params import Param
 from engine.program import Outcome, Program, Run
 from engine.progress import Terminal, number

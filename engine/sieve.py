@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.errors import ParamError, did_you_mean
-from engine.evaluation import values_key
-from engine.optimizers.base import Candidate
+from engine.optimizers.base import Candidate, values_key
 from engine.params import Param
 from engine.program import text_of
 

@@ -10,8 +10,8 @@ from engine import optimizers
 from engine.budget import Ledger
 from engine.discovery import check_params, in_graph, of_workflow, unique
 from engine.errors import InputError
-from engine.evaluation import Evaluator, values_key
-from engine.optimizers.base import Candidate, Evaluation, Optimizer
+from engine.evaluation import Evaluator
+from engine.optimizers.base import Candidate, Evaluation, Optimizer, values_key
 from engine.params import Param
 from engine.program import Program, Run
 from engine.record import Record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from engine.config import Config, Source, validate
 from engine.feedback import Feedback
+from engine.jsonfiles import json_text
 from engine.llm.base import LLM
 from engine.params import Param
 
@@ -154,3 +156,9 @@ class Optimizer(ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - a hook, empty by default
         """Take up a state_dict."""
+
+
+def values_key(values: Mapping[str, Any]) -> str:
+    """A short name of the values, equal for equal values."""
+    text = json_text({name: values[name] for name in sorted(values)})
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

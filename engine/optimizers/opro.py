@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.errors import BudgetSpent
-from engine.evaluation import values_key
 from engine.optimizers._turns import Turn, ask_values, conversation, introduction
-from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State
+from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
 from engine.params import Param
 
 Ranked = list[tuple[Any, float]]
