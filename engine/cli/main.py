@@ -17,6 +17,7 @@ import typer
 from engine.cli import model
 from engine.cli.copy import copy
 from engine.cli.doctor import doctor
+from engine.cli.optimize import optimize
 from engine.cli.plugins import COMMANDS, plugged_in
 from engine.cli.report import report
 from engine.cli.schema import schema
@@ -103,7 +104,7 @@ def _missing_extra(error: ModuleNotFoundError) -> EnvironmentMissing | None:
 
 def _join() -> None:
     """Give the app its commands."""
-    for command in (copy, doctor, report, schema, validate):
+    for command in (copy, doctor, optimize, report, schema, validate):
         app.command()(command)
     app.add_typer(model.app, name="model")
     for name, point in plugged_in(COMMANDS).items():
