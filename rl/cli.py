@@ -40,6 +40,7 @@ def train(
     _print_accuracy(result.evaluation, result.baseline)
     typer.echo(f"run folder: {result.path}")
     typer.echo(f"model:      {result.model_path}")
+    typer.echo(f"report:     {result.path / 'report.html'}")
 
 
 @app.command("eval")

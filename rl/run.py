@@ -11,6 +11,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 
 from engine.errors import CheckpointError, DataError, Stopped
+from engine.report import write_report
 from engine.runs import RunFolder, read_json, read_lines, run_kind
 from rl import checkpoint
 from rl.config import Experiment, load
@@ -89,6 +90,7 @@ def train(
     else:
         if folder is not None:
             folder.finish("done", {"steps": experiment.config.trainer.steps, "evaluation": evaluation})
+            write_report(path)
     finally:
         if folder is not None:
             folder.close()

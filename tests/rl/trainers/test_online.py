@@ -37,6 +37,7 @@ def test_it_learns_and_its_folder_tells_how(tiny_config: dict[str, Any], tmp_pat
     assert samples[0].keys() >= {"step", "prompt", "completion", "reward"}
     assert run.model_path == run.path / "checkpoints" / "step-000025"
     assert AutoModelForCausalLM.from_pretrained(run.model_path).num_parameters() > 0
+    assert "held_out" in (run.path / "report.html").read_text(encoding="utf-8")
     assert rl.evaluate(run.path, is_quiet=True) == run.evaluation
     assert rl.evaluate(run.model_path, is_quiet=True) == run.evaluation
     assert rl.evaluate(tiny_config, is_quiet=True) == run.baseline

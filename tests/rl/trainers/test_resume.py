@@ -81,7 +81,7 @@ def check(launch: Launch, config: dict[str, Any], folder: Path, kills: int | Non
 def test_killed_and_resumed_runs_end_with_the_same_weights(
     launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
-    check(launch, variant(tiny_config, name), tmp_path, kills=6)
+    check(launch, variant(tiny_config, name), tmp_path, kills=3)
 
 
 @pytest.mark.slow
