@@ -7,9 +7,18 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import GemmaConfig, GemmaForCausalLM, GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+)
 
 from engine.errors import EnvironmentMissing, InputError
+from engine.llm.models import model_path
 from rl.ops.forward import attention_window, capability, layout_hidden, output_head, text_config, tree_mask
 from rl.ops.layout import tree_layout
 from rl.ops.tokens import (
@@ -286,6 +295,7 @@ def test_block_mask_is_the_dense_mask():
 
 @pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask:DeprecationWarning")  # transformers' call
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")  # meant, on the CPU
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_flex_attention_equals_rows(device, make_llama):
     """Uncompiled on the CPU, where torch compiles flex attention without gradients only."""
@@ -298,3 +308,14 @@ def test_flex_attention_equals_rows(device, make_llama):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
     for mine, other in zip(gradients, trained_gradients(plain, theirs), strict=True):
         assert (mine - other).norm() <= 1e-3 * other.norm()
+
+
+@pytest.mark.model
+def test_embedded_model_gives_the_same_values_and_gradients():
+    """SmolLM2 in float32: values to 1e-4, each gradient tensor to 1e-4 relative."""
+    model = AutoModelForCausalLM.from_pretrained(model_path("smollm2-135m"), dtype=torch.float32)
+    source = random.Random(0)
+    prompts = [[source.randrange(49152) for _ in range(n)] for n in (12, 9)]
+    completions = [[[source.randrange(49152) for _ in range(n)] for n in (3, 1, 4)] for _ in prompts]
+    ours = groups_logprobs(model, prompts, completions, mode="shared")
+    assert_same(model, ours, groups_logprobs(model, prompts, completions, mode="plain"))
