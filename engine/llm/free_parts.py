@@ -7,10 +7,11 @@ and `consumed` the following character that ended it, if one did. `is_cut`: it w
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,6 +21,7 @@ from engine.llm.vocabulary import Vocabulary
 MAX_DIGITS = 12
 MAX_DECIMALS = 6
 
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _TINY = Fraction(1, 10**9)
 _COMPLETE = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
 _STARTED = re.compile(r"(-?)(0|[1-9]\d*|)(?:\.(\d*))?")
@@ -104,9 +106,7 @@ class Number(Part):
         self._schema, self._is_integer = schema, "integer" in type_names(schema)
         self._numeric = vocabulary.numeric
         self._ends = {vocabulary.encode(end)[0]: end for end in ends}
-        low = [schema[key] for key in ("minimum", "exclusiveMinimum") if key in schema]
-        high = [schema[key] for key in ("maximum", "exclusiveMaximum") if key in schema]
-        self._low, self._high = max(low, default=None), min(high, default=None)
+        self._low, self._high = _bounds(schema)
 
     def allowed(self) -> torch.Tensor:
         ids = [token for token, text in self._numeric.items() if self._can_become_good(self.text + text)]
@@ -128,8 +128,10 @@ class Number(Part):
 
     def _inside(self) -> float:
         """A number between the bounds, whatever its digits."""
-        ends = [float(bound) for bound in (self._low, self._high) if bound is not None]
-        return next((bound for bound in ends if self._is_good(bound)), sum(ends) / max(len(ends), 1))
+        low = self._low.value if self._low else self._high.value - 2 if self._high else Fraction(0)
+        high = self._high.value if self._high else low + 2
+        tries = [int(bound) if self._is_integer else float(bound) for bound in (low, high, (low + high) / 2)]
+        return next((value for value in tries if self._is_good(value)), tries[-1])
 
     def _can_become_good(self, start: str) -> bool:
         """Whether some number that begins with these characters lies within the bounds."""
@@ -138,25 +140,46 @@ class Number(Part):
             return False
         negative, digits, decimals = match[1] == "-", match[2], match[3]
         if not digits:
-            return decimals is None and (not negative or self._low is None or self._low < 0)
+            return decimals is None and (not negative or self._low is None or self._low.value < 0)
         if len(digits) > MAX_DIGITS or len(decimals or "") > MAX_DECIMALS:
             return False
+        if len(decimals or "") == MAX_DECIMALS:
+            return self._is_good(json.loads(start))
         return any(self._overlaps(low, high, negative) for low, high in _reach(digits, decimals, self._is_integer))
 
     def _overlaps(self, low: Fraction, high: Fraction, negative: bool) -> bool:
         """Whether the values low up to, but without, high meet the bounds; mirrored when negative."""
-        above, below = (self._low, self._high)
-        if negative:
-            return (above is None or -low >= above) and (below is None or -high < below)
-        return (above is None or high > above) and (below is None or low <= below)
+        near, far = (self._high, self._low) if negative else (self._low, self._high)
+        sign = -1 if negative else 1
+        above_near = near is None or high > sign * near.value
+        return above_near and (far is None or low < sign * far.value or (low == sign * far.value and not far.is_open))
+
+
+class _Bound(NamedTuple):
+    value: Fraction
+    is_open: bool
+
+
+def _bounds(schema: Schema) -> tuple[_Bound | None, _Bound | None]:
+    """The least and greatest number; for integers the closed bounds that are integers themselves."""
+    # By its digits, since 0.3 as a fraction lies a little below the decimal 0.3 that is to be written.
+    given = {key: Fraction(str(schema[key])) for key in _BOUNDS if key in schema}
+    lows = [_Bound(value, key != "minimum") for key, value in given.items() if key.lower().endswith("minimum")]
+    highs = [_Bound(value, key != "maximum") for key, value in given.items() if key.lower().endswith("maximum")]
+    low = max(lows, default=None)
+    high = min(highs, key=lambda bound: (bound.value, not bound.is_open), default=None)
+    if "integer" in type_names(schema):
+        low = low and _Bound(Fraction(math.floor(low.value) + 1 if low.is_open else math.ceil(low.value)), False)
+        high = high and _Bound(Fraction(math.ceil(high.value) - 1 if high.is_open else math.floor(high.value)), False)
+    return low, high
 
 
 def _reach(digits: str, decimals: str | None, is_integer: bool) -> list[tuple[Fraction, Fraction]]:
     """The half-open ranges of values whose decimal notation goes on from these digits."""
     if decimals is not None:
-        start = Fraction(int(digits + decimals), 10 ** len(decimals))
-        # With all decimals written the number is what it is.
-        return [(start, start + (Fraction(1, 10 ** len(decimals)) if len(decimals) < MAX_DECIMALS else _TINY))]
+        unit = Fraction(1, 10 ** len(decimals))
+        start = int(digits + decimals) * unit
+        return [(start, start + unit)]
     value, longest = int(digits), 0 if digits == "0" else MAX_DIGITS - len(digits)
     # An integer reaches up to its last digit's 9; the open end is just above that.
     shorter = 1 - _TINY if is_integer else Fraction(0)

@@ -145,6 +145,18 @@ def test_every_integer_within_bounds_can_be_written(low: int, high: int) -> None
     assert values == set(range(low, high + 1))
 
 
+@pytest.mark.parametrize("bound", [0.3, 0.1, -0.7, 1e-5, 12, 0, -3.25])
+def test_a_bound_itself_can_be_written(bound: float) -> None:
+    assert json.loads(written({"type": "number", "minimum": bound, "maximum": bound}).text) == bound
+
+
+@pytest.mark.parametrize("low", [True, False])
+def test_open_bounds_are_kept(low: bool) -> None:
+    schema = {"type": "number", "exclusiveMinimum" if low else "exclusiveMaximum": 0}
+    values = [json.loads(written(schema, seed).text) for seed in range(200)]
+    assert all(value > 0 if low else value < 0 for value in values)
+
+
 def test_bounds_too_narrow_for_short_decimals_still_give_a_value() -> None:
     schema = {"type": "number", "exclusiveMinimum": 0.5, "exclusiveMaximum": 0.50000001}
     assert 0.5 < json.loads(written(schema).text) < 0.50000001
