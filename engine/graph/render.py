@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from dataclasses import dataclass
 
 WIDTH_PER_CHARACTER, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 7.2, 46.0, 26.0, 48.0, 20.0
@@ -38,9 +39,12 @@ def draw(boxes: list[Box], edges: list[tuple[int, int]]) -> str:
     boxes come parents first; edges are (parent, child) places in it.
     """
     layers = _layers(len(boxes), edges)
-    rows = _ordered(_rows(layers), edges)
-    centre = _centres(rows, boxes, edges)
-    total_width = max((x + boxes[i].width / 2 for i, x in enumerate(centre)), default=0) + MARGIN
+    routes, layers = _routes(layers, edges)
+    steps = [step for route in routes for step in itertools.pairwise(route)]
+    widths = [box.width for box in boxes] + [0.0] * (len(layers) - len(boxes))
+    rows = _ordered(_rows(layers), steps)
+    centre = _centres(rows, widths, steps)
+    total_width = max((x + width / 2 for x, width in zip(centre, widths, strict=True)), default=0) + MARGIN
     total_height = 2 * MARGIN + len(rows) * BOX_HEIGHT + max(len(rows) - 1, 0) * GAP_Y
     top = [MARGIN + layer * (BOX_HEIGHT + GAP_Y) for layer in layers]
     parts = [
@@ -49,11 +53,25 @@ def draw(boxes: list[Box], edges: list[tuple[int, int]]) -> str:
         'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="12">',
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto"><path d="M0 0L8 4L0 8z" fill="#8a94a3"/></marker></defs>',
-        *(_edge(centre[a], top[a] + BOX_HEIGHT, centre[b], top[b]) for a, b in edges),
-        *(_box(box, x, y) for box, x, y in zip(boxes, centre, top, strict=True)),
+        *(_edge([(centre[i], top[i]) for i in route]) for route in routes),
+        *(_box(box, x, y) for box, x, y in zip(boxes, centre, top, strict=False)),
         "</svg>",
     ]
     return "\n".join(parts)
+
+
+def _routes(layers: list[int], edges: list[tuple[int, int]]) -> tuple[list[list[int]], list[int]]:
+    """Each edge as its way through the rows, and the layers with the way-points added behind the nodes.
+
+    A way-point takes room in its row like a node without width, so that long edges pass between boxes.
+    """
+    layers = list(layers)
+    routes = []
+    for parent, child in edges:
+        between = range(layers[parent] + 1, layers[child])
+        routes.append([parent, *range(len(layers), len(layers) + len(between)), child])
+        layers.extend(between)
+    return routes, layers
 
 
 def _layers(count: int, edges: list[tuple[int, int]]) -> list[int]:
@@ -88,25 +106,25 @@ def _ordered(rows: list[list[int]], edges: list[tuple[int, int]]) -> list[list[i
     return rows
 
 
-def _centres(rows: list[list[int]], boxes: list[Box], edges: list[tuple[int, int]]) -> list[float]:
+def _centres(rows: list[list[int]], widths: list[float], edges: list[tuple[int, int]]) -> list[float]:
     """x of each box: near the mean of its neighbours, in row order, without overlap, from the left margin on."""
     near = _neighbours(edges)
-    x = [0.0] * len(boxes)
+    x = [0.0] * len(widths)
     for row in rows:
-        _spread(row, boxes, x, dict.fromkeys(row, 0.0))
+        _spread(row, widths, x, dict.fromkeys(row, 0.0))
     for sweep in range(SWEEPS):
         for row in rows if sweep % 2 == 0 else reversed(rows):
             side = near[sweep % 2]
-            _spread(row, boxes, x, {n: _mean([x[m] for m in side.get(n, ())], x[n]) for n in row})
-    left = min((x[i] - box.width / 2 for i, box in enumerate(boxes)), default=0.0)
+            _spread(row, widths, x, {n: _mean([x[m] for m in side.get(n, ())], x[n]) for n in row})
+    left = min((x[i] - width / 2 for i, width in enumerate(widths)), default=0.0)
     return [centre - left + MARGIN for centre in x]
 
 
-def _spread(row: list[int], boxes: list[Box], x: list[float], wished: dict[int, float]) -> None:
+def _spread(row: list[int], widths: list[float], x: list[float], wished: dict[int, float]) -> None:
     """Place a row: everyone at the wished x, pushed right where boxes would overlap, then centred on the wishes."""
     edge = float("-inf")
     for node in row:
-        half = boxes[node].width / 2
+        half = widths[node] / 2
         x[node] = max(wished[node], edge + half)
         edge = x[node] + half + GAP_X
     shift = _mean([x[node] - wished[node] for node in row], 0.0)
@@ -128,12 +146,18 @@ def _mean(numbers: list[float], default: float) -> float:
     return sum(numbers) / len(numbers) if numbers else default
 
 
-def _edge(x1: float, y1: float, x2: float, y2: float) -> str:
-    bend = (y2 - y1) / 2
-    return (
-        f'<path d="M{x1:.1f} {y1:.1f}C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2 - 2:.1f}" '
-        'fill="none" stroke="#8a94a3" stroke-width="1.3" marker-end="url(#arrow)"/>'
-    )
+def _edge(points: list[tuple[float, float]]) -> str:
+    """A curve from the foot of the first box through the rows between to the head of the last; points are tops."""
+    x, y = points[0][0], points[0][1] + BOX_HEIGHT
+    way = f"M{x:.1f} {y:.1f}"
+    for place, (x2, y2) in enumerate(points[1:], start=1):
+        is_last = place == len(points) - 1
+        bend = (y2 - y) / 2
+        way += f"C{x:.1f} {y + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2 - 2 * is_last:.1f}"
+        if not is_last:
+            way += f"V{y2 + BOX_HEIGHT:.1f}"
+        x, y = x2, y2 + BOX_HEIGHT
+    return f'<path d="{way}" fill="none" stroke="#8a94a3" stroke-width="1.3" marker-end="url(#arrow)"/>'
 
 
 def _box(box: Box, x: float, y: float) -> str:
