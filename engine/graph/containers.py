@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 # Types that hold nothing: the check that keeps calls with ordinary arguments cheap.
@@ -34,8 +34,11 @@ def substitute(value: Any, swap: Callable[[Operand], Any], inside: frozenset[int
     """
     if isinstance(value, Operand):
         return swap(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        children: list[Any] = list(value)
+    children: Collection[Any]
+    if isinstance(value, list | tuple):
+        children = value
+    elif isinstance(value, set | frozenset):
+        children = list(value)
     elif isinstance(value, dict):
         children = [*value.keys(), *value.values()]
     else:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from engine.errors import TraceError
 from engine.feedback import Feedback
-from engine.graph.containers import Operand
+from engine.graph.containers import Operand, substitute
 from engine.graph.node import ErrorNode, Node, ParamNode
 from engine.graph.op import literal, readable
 from engine.graph.order import labels, topological
@@ -89,22 +89,24 @@ def _closed(nodes: Iterable[Node], edges: Iterable[Edge] | None) -> tuple[Sequen
     return listed, [(parent, node) for node in listed for parent in node._parents]
 
 
+class _Label:
+    """Stands for a node where an argument is printed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def _argument(arg: Any, names: Mapping[int, str], shown: set[int]) -> str:
-    """An argument as written in a call: a node's name, else the literal."""
-    if isinstance(arg, Node):
-        shown.add(id(arg))
-        return names.get(id(arg), arg._name)
-    if isinstance(arg, Operand) or not isinstance(arg, list | tuple | set | frozenset | dict):
-        return literal(arg)
-    if isinstance(arg, dict):
-        pairs = [f"{_argument(k, names, shown)}: {_argument(v, names, shown)}" for k, v in arg.items()]
-        return "{" + ", ".join(pairs) + "}"
-    items = [_argument(item, names, shown) for item in arg]
-    if isinstance(arg, list):
-        return f"[{', '.join(items)}]"
-    if isinstance(arg, tuple):
-        return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-    return "{" + ", ".join(items) + "}" if items else "set()"
+    """An argument as written in a call: nodes by name, also inside containers, the rest as literals."""
+
+    def label(operand: Operand) -> _Label:
+        shown.add(id(operand))
+        return _Label(names.get(id(operand), operand._name) if isinstance(operand, Node) else repr(operand))
+
+    return literal(substitute(arg, label))
 
 
 def _kind(node: Node) -> str:

@@ -164,3 +164,18 @@ def test_texts_hold_no_memory_addresses():
     with trace.record() as graph:
         trace.value(Thing(), name="thing")
     assert "0x" not in graph.render("text") and "Thing object" in graph.render("text")
+
+
+def test_a_list_that_holds_itself_is_passed_and_shown():
+    loop = [1]
+    loop.append(loop)
+    with trace.record() as graph:
+        assert trace.node(len)(loop).value == 2
+    assert "len_1 = len([1, [1, [...]]])" in graph.render("text")
+
+
+def test_slices_by_nodes_depend_on_them():
+    with trace.record():
+        words, n = trace.value(["a", "b", "c"], name="words"), trace.value(1, name="n")
+        tail = words[n:]
+    assert tail.value == ["b", "c"] and tail.parents == (words, n)
