@@ -55,4 +55,4 @@ def _chunk_logprobs(
     normalizer = logits.logsumexp(-1)
     with torch.no_grad():
         entropy = normalizer - (torch.exp(logits - normalizer[:, None]) * logits).sum(-1)
-    return logits[place, token] - normalizer[place], entropy
+    return logits[place, token] - normalizer.index_select(0, place), entropy

@@ -165,5 +165,6 @@ def _tree_limit(model: nn.Module, max_tokens: int) -> int:
 
 def _rows(values: Tensor, index: Tensor, length: int) -> Tensor:
     """(B, length) of (M,) values: `index` (B, T) with M meaning 0."""
-    rows = torch.cat([values, values.new_zeros(1)])[index]
+    # index_select, as indexing adds shared gradients in any order on the CPU, and resumed runs must not differ.
+    rows = torch.cat([values, values.new_zeros(1)]).index_select(0, index.flatten()).view_as(index)
     return torch.nn.functional.pad(rows, (0, length - rows.shape[1]))

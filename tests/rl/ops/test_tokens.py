@@ -322,3 +322,11 @@ def test_embedded_model_gives_the_same_values_and_gradients():
     completions = [[[source.randrange(49152) for _ in range(n)] for n in (3, 1, 4)] for _ in prompts]
     ours = groups_logprobs(model, prompts, completions, mode="shared")
     assert_same(model, ours, groups_logprobs(model, prompts, completions, mode="plain"))
+
+
+def test_gradients_are_the_same_bits_every_time(make_llama):
+    """Equal completions share nodes, whose gradients add up: more than torch adds serially by indexing."""
+    model = make_llama(max_position_embeddings=1024)
+    groups = [[4, 5]], [[[6, 7] * 400] * 50]
+    first, *others = (trained_gradients(model, groups_logprobs(model, *groups)) for _ in range(3))
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
