@@ -56,16 +56,18 @@ class Totals:
 class Gradient:
     """Fills `.grad` of the model's trained weights from a window.
 
-    `reference`: a frozen model, or None where disabling the adapter gives it. `is_sampler`: the model
-    itself sampled, so that no sampler log-probs are compared with its own. `temperature` and `max_tokens`
-    are the sampler's. Every process holds the whole window and trains every
-    `processes`-th group of it; the losses are shares of the whole, so gradients add up.
+    `reference`: a frozen model, or None where disabling the adapter gives it. `autocast`: the dtype of
+    the forward passes, None for the weights' own. `is_sampler`: the model itself sampled, so there are no
+    sampler log-probs to compare with its own. `temperature` and `max_tokens` are the sampler's. Every
+    process holds the whole window and trains every `processes`-th group of it; the losses are shares
+    of the whole, so gradients add up.
     """
 
     model: Any
     method: Method
     accelerator: Any
     reference: nn.Module | None
+    autocast: torch.dtype | None
     is_sampler: bool
     temperature: float
     max_tokens: int
@@ -129,7 +131,7 @@ class Gradient:
         groups = list(dict.fromkeys(g for g, _ in rows))
         prompts = [window.groups[g].prompt_ids for g in groups]
         completions = [[window.groups[g].rollouts[i].completion_ids for h, i in rows if h == g] for g in groups]
-        with self.accelerator.autocast():
+        with torch.autocast(self.accelerator.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logprobs, entropy = groups_logprobs_entropy(
                 model, prompts, completions, temperature=self.temperature, max_tokens=self.micro_batch_tokens
             )

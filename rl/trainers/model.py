@@ -21,9 +21,13 @@ from rl.config import Experiment, LoraConfig, ModelConfig
 from rl.trainers.seeds import derived_seed
 
 
-def accelerator_for(config: ModelConfig) -> Accelerator:
-    """The devices and processes of this launch. Raises EnvironmentMissing for sharded training."""
-    accelerator = Accelerator(mixed_precision="bf16" if config.autocast == "bfloat16" else "no")
+def accelerator_for_this_launch() -> Accelerator:
+    """The device and processes of this launch. Raises EnvironmentMissing for sharded training.
+
+    Its own mixed precision is left alone: accelerate fixes that once a process, and a process may train
+    two configs. The loop opens autocast itself.
+    """
+    accelerator = Accelerator()
     kind = accelerator.distributed_type.value
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU"):
         raise EnvironmentMissing(

@@ -55,6 +55,7 @@ class OnlineTrainer:
             method=self.method,
             accelerator=prepared.accelerator,
             reference=parts.reference,
+            autocast=torch.bfloat16 if prepared.experiment.config.model.autocast == "bfloat16" else None,
             is_sampler=isinstance(parts.policy, LocalPolicy),
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,

@@ -17,7 +17,7 @@ from rl.policies import Policy, choose, resolve
 from rl.rewards import Reward, Scorer, load_reward, score_groups
 from rl.trainers.evaluation import Sampler
 from rl.trainers.model import (
-    accelerator_for,
+    accelerator_for_this_launch,
     load_model,
     load_reference,
     load_tokenizer,
@@ -54,7 +54,7 @@ class Prepared:
             model_path = require_model(experiment.config.model.name)
         return cls(
             experiment=experiment,
-            accelerator=accelerator_for(experiment.config.model),
+            accelerator=accelerator_for_this_launch(),
             model_path=model_path,
             tokenizer=load_tokenizer(model_path),
             source=source,

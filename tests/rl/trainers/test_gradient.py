@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,10 +42,8 @@ def window(updates: int = 1, minibatches: int = 1) -> Window:
 def gradient(
     model: nn.Module, config: GrpoConfig, reference: nn.Module | None = None, rank: int = 0, of: int = 1
 ) -> Any:
-    accelerator = SimpleNamespace(
-        device=torch.device("cpu"), process_index=rank, num_processes=of, autocast=contextlib.nullcontext
-    )
-    return Gradient(model, Grpo(config), accelerator, reference, True, 1.0, 4, 12)
+    accelerator = SimpleNamespace(device=torch.device("cpu"), process_index=rank, num_processes=of)
+    return Gradient(model, Grpo(config), accelerator, reference, None, True, 1.0, 4, 12)
 
 
 def plain_logprobs(model: nn.Module, group: Group, i: int) -> Tensor:

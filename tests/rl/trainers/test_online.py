@@ -74,6 +74,13 @@ def test_lora_trains_the_adapter_and_evaluates_it(tiny_config: dict[str, Any], t
     assert rl.evaluate(run.path, is_quiet=True) == run.evaluation
 
 
+def test_one_process_may_train_in_two_precisions(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    runs = [train(tiny_config, tmp_path / kind, f"model.autocast={kind}") for kind in ("none", "bfloat16")]
+    losses = [[row["loss"] for row in run.metrics if "loss" in row] for run in runs]
+    assert losses[0] != losses[1]
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=0.1)
+
+
 def test_without_signal_nothing_moves(tiny_config: dict[str, Any], tmp_path: Path, tiny_model: Path) -> None:
     tiny_config["rewards"] = [{"name": write_reward(tmp_path, "return [1.0 for c in completions]")}]
     run = train(tiny_config, tmp_path / "run", "trainer.weight_decay=0.1")
