@@ -2,6 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEER := .cache/peer
 ARGS ?=
 export VENV PYTHON TORCH TORCH_INDEX
 
@@ -41,9 +42,17 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)
+bench: $(READY) $(PEER)
 	$(BIN)/engine model pull smollm2-135m
-	@set -e; for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file $(ARGS); done
+	$(BIN)/python benchmarks/trace.py --peer $(PEER)/bin/python
+	@set -e; for file in $(filter-out benchmarks/trace.py,$(wildcard benchmarks/*.py)); do \
+		echo "==> $$file"; $(BIN)/python $$file; done
+
+# The library that benchmarks/trace.py measures itself against; in an environment of its own.
+$(PEER): $(READY)
+	$(BIN)/python -m venv --without-pip $@
+	$(BIN)/python -m pip --python $@/bin/python install --quiet --no-deps trace-opt==0.1.3.8 graphviz==0.21 \
+		|| { rm -rf $@; exit 1; }
 
 setup: $(READY)
 
@@ -55,7 +64,7 @@ lock:
 	@bash tools/setup.sh lock
 
 clean:
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf dist build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
 distclean: clean

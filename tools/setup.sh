@@ -23,7 +23,7 @@ find_python() {
         if command -v "$candidate" >/dev/null && suits "$candidate"; then command -v "$candidate"; return; fi
         [ -z "${PYTHON:-}" ] || break
     done
-    fail "needs Python 3.11 to 3.14; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1 || true).
+    fail "needs Python 3.11 to 3.14; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo 'not there').
        Next: install one (Debian: apt install python3 python3-venv; macOS: brew install python@3.12),
        or name one: make PYTHON=/path/to/python3.12"
 }
