@@ -118,7 +118,7 @@ def tree_batches(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
     size = max_tokens
     previous: tuple[int, ...] = ()
     for i in sorted(range(len(sequences)), key=sequences.__getitem__):
-        new = len(sequences[i]) - _common(previous, sequences[i])
+        new = len(sequences[i]) - common_prefix(previous, sequences[i])
         if not batches or size + new > max_tokens:
             batches.append([])
             size, new = 0, len(sequences[i])
@@ -144,7 +144,12 @@ def row_batches(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
 def tree_size(pairs: Sequence[Pair]) -> int:
     """Number of distinct prefixes of `pairs`: the nodes of their tree."""
     sequences = sorted((*prompt, *completion) for prompt, completion in pairs)
-    return sum(len(b) - _common(a, b) for a, b in zip([(), *sequences], sequences, strict=False))
+    return sum(len(b) - common_prefix(a, b) for a, b in zip([(), *sequences], sequences, strict=False))
+
+
+def common_prefix(a: Ids, b: Ids) -> int:
+    """Number of ids with which both begin."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _prefix_tree(sequences: Sequence[tuple[int, ...]]) -> _Tree:
@@ -153,7 +158,7 @@ def _prefix_tree(sequences: Sequence[tuple[int, ...]]) -> _Tree:
     path: list[int] = []
     previous: tuple[int, ...] = ()
     for i in sorted(range(len(sequences)), key=sequences.__getitem__):
-        shared = _common(previous, sequences[i])
+        shared = common_prefix(previous, sequences[i])
         for node in path[shared:]:
             tree.end[node] = len(tree.tokens)
         path = path[:shared]
@@ -166,11 +171,6 @@ def _prefix_tree(sequences: Sequence[tuple[int, ...]]) -> _Tree:
     for node in path:
         tree.end[node] = len(tree.tokens)
     return tree
-
-
-def _common(a: Ids, b: Ids) -> int:
-    """Length of the common prefix."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _counts(chosen: Sequence[int], size: int) -> list[int]:

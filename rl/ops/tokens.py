@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.errors import EnvironmentMissing
 from rl.ops.forward import attention_window, capability, layout_hidden, text_config
-from rl.ops.layout import Ids, Pair, row_batches, row_layout, tree_batches, tree_layout, tree_size
+from rl.ops.layout import Ids, Pair, common_prefix, row_batches, row_layout, tree_batches, tree_layout, tree_size
 from rl.ops.logprobs import MAX_LOGITS, token_logprobs
 
 Mode = Literal["auto", "shared", "plain"]
@@ -125,17 +125,20 @@ def micro_batches(
 ) -> list[list[int]]:
     """Group indices a micro-batch, in order, so that each one's prefix tree has at most `max_tokens` nodes.
 
-    A single group that is larger gets a micro-batch of its own.
+    A single group that is larger gets a micro-batch of its own. Counts what neighbouring prompts
+    share, in time linear in the tokens; the tree may turn out smaller.
     """
     batches: list[list[int]] = []
-    pairs: list[Pair] = []
+    size = 0
+    previous: Ids = ()
     for group, (prompt, completions) in enumerate(zip(prompt_ids, completion_ids, strict=True)):
-        added = [(prompt, o) for o in completions]
-        if not batches or tree_size(pairs + added) > max_tokens:
+        own = tree_size([(prompt, o) for o in completions])
+        new = own - min(own, common_prefix(previous, prompt))
+        if not batches or size + new > max_tokens:
             batches.append([])
-            pairs = []
+            size, new = 0, own
         batches[-1].append(group)
-        pairs += added
+        size, previous = size + new, prompt
     return batches
 
 
