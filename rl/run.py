@@ -81,7 +81,7 @@ def train(
     path = Path(_from_main(str(folder.path) if folder else ""))
     console.facts(f"training into {path}", prepared.facts())
     try:
-        evaluation = _train_in(path, folder, prepared, console, is_resumed=resume)
+        _train_in(path, folder, prepared, console, is_resumed=resume)
     except BaseException as error:
         if folder is not None:
             status = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
@@ -89,7 +89,7 @@ def train(
         raise
     else:
         if folder is not None:
-            folder.finish("done", {"steps": experiment.config.trainer.steps, "evaluation": evaluation})
+            folder.finish("done", {"steps": experiment.config.trainer.steps, "evaluation": Run.read(path).evaluation})
             write_report(path)
     finally:
         if folder is not None:
@@ -126,9 +126,7 @@ def _open(prepared: Prepared, run_dir: str | Path | None, resume: bool) -> RunFo
     return RunFolder.open(wanted, kind="rl", config=config, resume=resume, may_differ=MAY_DIFFER)
 
 
-def _train_in(
-    path: Path, folder: RunFolder | None, prepared: Prepared, console: Console, *, is_resumed: bool
-) -> dict[str, Any]:
+def _train_in(path: Path, folder: RunFolder | None, prepared: Prepared, console: Console, *, is_resumed: bool) -> None:
     """Build the parts, take up the newest sound checkpoint, and run the loop."""
     found = checkpoint.newest_sound(path / "checkpoints", console.warn) if is_resumed and folder else None
     saved = Path(name) if (name := _from_main(str(found or ""))) else None
@@ -144,7 +142,7 @@ def _train_in(
             state = checkpoint.read_state(saved)
             _check_steps(prepared, state.record, saved)
             trainer.resume(state)
-        return trainer.run()
+        trainer.run()
 
 
 def _check_steps(prepared: Prepared, record: Mapping[str, Any], saved: Path) -> None:

@@ -64,20 +64,20 @@ class OnlineTrainer:
         self.step, self.windows, self.window = 0, 0, None  # type: int, int, Window | None
         self.iterations = max(self.config.iterations, self.method.iterations)
 
-    def run(self) -> dict[str, Any]:
-        """All remaining steps; returns the last evaluation. Raises Stopped and NonFinite."""
+    def run(self) -> None:
+        """All remaining steps. Raises Stopped and NonFinite."""
         with StopRequest(self.run_path) as stop:
-            evaluation = self._evaluate() if self.step == 0 and self.config.eval_every else {}
+            if self.step == 0 and self.config.eval_every:
+                self._evaluate()
             while self.step < self.config.steps:
-                evaluation = self._one_step() or evaluation
+                self._one_step()
                 is_last, reason = self.step == self.config.steps, self._agreed(stop.reason)
                 if is_last or reason or self.step % self.config.save_every == 0:
                     self.save()
                 if reason and not is_last:
                     raise stop.raised(self.step, self.run_path)
-        return evaluation
 
-    def _one_step(self) -> dict[str, Any]:
+    def _one_step(self) -> None:
         """Rollouts where none are left, one update, its row, and the evaluation that is due."""
         started = time.perf_counter()
         if self.window is None:
@@ -89,8 +89,8 @@ class OnlineTrainer:
         if self.window.is_spent:
             self.window = None
         every = self.config.eval_every
-        is_due = every and (self.step % every == 0 or self.step == self.config.steps)
-        return self._evaluate() if is_due else {}
+        if every and (self.step % every == 0 or self.step == self.config.steps):
+            self._evaluate()
 
     def _collect(self) -> Window:
         """Sample a batch of groups on all processes, and compute what its updates need."""
@@ -143,6 +143,7 @@ class OnlineTrainer:
         window.done += 1
         return {
             **window.statistics(),
+            **window.failures(),
             "loss": float(totals.loss),
             "grad_norm": float(norm),
             "lr": rate,
@@ -172,13 +173,12 @@ class OnlineTrainer:
             next_step="look at the batch saved there; a lower trainer.lr or a smaller clip often helps",
         )
 
-    def _evaluate(self) -> dict[str, Any]:
-        """Greedy accuracy on every split of the source, as a row {"step", "eval"}."""
+    def _evaluate(self) -> None:
+        """Log the greedy accuracy on every split of the source."""
         started = time.perf_counter()
         evaluation = evaluation_rows(self.parts.sampler, self.prepared.source.evaluation(), self.prepared.accelerator)
         if evaluation:
             self._log({"step": self.step, "eval": evaluation, "seconds": time.perf_counter() - started})
-        return evaluation
 
     def _samples(self, window: Window) -> None:
         if self.folder is None:
@@ -195,6 +195,7 @@ class OnlineTrainer:
                     "finish_reason": group.rollouts[i].finish_reason,
                     "reward": group.rewards[i],
                     "rewards": {name: values[i] for name, values in group.reward_parts.items()},
+                    "error": window.failure(group, i),
                 }
             )
 

@@ -103,6 +103,21 @@ class Window:
         names = self.groups[0].reward_parts
         return {k: v for k, v in row.items() if v is not None} | {f"reward/{n}": self._part_mean(n) for n in names}
 
+    @staticmethod
+    def failure(group: Group, i: int) -> str | None:
+        """Why a completion has no reward; None where it has one."""
+        if group.rewards[i] is not None:
+            return None
+        reasons = group.meta.get("reward_errors", {})
+        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return group.rollouts[i].error or told or "no reward function had an opinion"
+
+    def failures(self) -> dict[str, str]:
+        """{"failure": the first reason why a completion has no reward}, or nothing."""
+        rows = ((group, i) for group in self.groups for i in range(len(group.rewards)))
+        reason = next((reason for group, i in rows if (reason := self.failure(group, i))), None)
+        return {"failure": reason} if reason else {}
+
     def _part_mean(self, name: str) -> float:
         values = [v for group in self.groups for v in group.reward_parts.get(name, []) if v is not None]
         return sum(values) / len(values) if values else math.nan

@@ -57,7 +57,7 @@ BAD = [
     (
         "trainer:\n  steps",
         "trainer:\n  setps",
-        "x.yaml:8:3|x.yaml:8:10",
+        "x.yaml:8:10",
         ["unknown key 'setps'", "Did you mean 'steps'?"],
     ),
     ("steps: 7", "steps: seven", "x.yaml:8:10", ["'seven'", "integer"]),

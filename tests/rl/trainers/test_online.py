@@ -96,7 +96,9 @@ def test_a_reward_that_fails_sometimes_is_data(tiny_config: dict[str, Any], tmp_
     tiny_config["rewards"] = [write_reward(tmp_path, body)]
     run = train(tiny_config, tmp_path / "run")
     assert run.status == "done"
-    assert sum(row["failed"] for row in run.metrics if "reward_mean" in row) > 0
+    failed = [row for row in run.metrics if row.get("failed")]
+    assert failed and all("no opinion" in row["failure"] for row in failed)
+    assert all(("failure" in row) == bool(row["failed"]) for row in run.metrics if "failed" in row)
 
 
 def test_a_gradient_that_is_not_a_number_stops_before_the_step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,7 +30,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 def launch() -> Iterator[Launch]:
     """Starts a training process in a fork and tells how it ended."""
     command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
 
         def order(config: dict[str, Any], run_dir: Path, *, resume: bool = False, kill_at: int | None = None) -> Any:
             assert process.stdin is not None and process.stdout is not None
