@@ -21,13 +21,11 @@ from engine.program import Program
 from engine.progress import Terminal
 from engine.record import Record
 from engine.result import Cost, ParamRecord, Result, Validation
-from engine.search import Callback, Parts, Search, as_evaluation
+from engine.search import Callback, Ending, Parts, Search, as_evaluation
 from engine.start import Start, begin, choose_optimizer
 from engine.task import Task
 
 __all__ = ["optimize", "optimize_async"]
-
-INTERRUPTIONS = ("interrupt", "stop file")
 
 
 def optimize(
@@ -140,7 +138,7 @@ class _Job:
             self.awaiter.close()
             self.record.close()
 
-    def _searched(self, terminal: Terminal) -> tuple[Search, str]:
+    def _searched(self, terminal: Terminal) -> tuple[Search, Ending]:
         """The search after its end, and what ended it."""
         saved = self.record.state
         if saved is not None:
@@ -196,9 +194,8 @@ class _Job:
             stop=self.stop,
         )
 
-    def _result(self, search: Search, stopped_by: str) -> Result:
-        interrupted = stopped_by in INTERRUPTIONS
-        validation, runs = (None, 0) if interrupted else self._validated(search)
+    def _result(self, search: Search, ending: Ending) -> Result:
+        validation, runs = (None, 0) if ending.is_stop else self._validated(search)
         baseline = search.history[0].score
         result = Result(
             best=dict(search.current),
@@ -213,8 +210,8 @@ class _Job:
                 for p in search.parts.params
             ),
             optimizer=search.parts.optimizer.name,
-            stopped_by=stopped_by,
-            status="stopped" if interrupted else "done",
+            stopped_by=ending.reason,
+            status="stopped" if ending.is_stop else "done",
             parameters=tuple(search.parts.params),
         )
         self.record.finish(result.status, result.to_json())

@@ -24,7 +24,7 @@ from engine.runs import RunFolder
 SLOW_SECONDS = 0.02
 """Single runs faster than this are not worth a record of their own: a resumed step makes them again."""
 
-MAY_DIFFER = ("budget", "workers")
+MAY_DIFFER = ("budget", "workers", "llm")
 """What a resumed run may change."""
 
 Row = dict[str, Any]

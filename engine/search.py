@@ -54,6 +54,17 @@ class Parts:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(frozen=True)
+class Ending:
+    """Why a search ended; `is_stop`: somebody asked for it, and it can go on."""
+
+    reason: str
+    is_stop: bool = False
+
+
+INTERRUPT = Ending("interrupt", is_stop=True)
+
+
 class Search:
     """The state of a search between steps: the values held, and everything evaluated so far.
 
@@ -103,18 +114,18 @@ class Search:
             if is_proposable(param) and param.value != self.current[param.name]:
                 param.set(self.current[param.name], author="model")
 
-    def run(self) -> str:
-        """Search until a limit is reached or a stop is asked for; what ended it."""
+    def run(self) -> Ending:
+        """Search until a limit is reached or a stop is asked for."""
         try:
             while (reason := self._reason_to_stop()) is None:
                 self._one_step()
             return reason
         except LimitReached as error:
-            return error.limit
+            return Ending(error.limit)
         except Stopped as error:
-            return error.message
+            return Ending(error.message, is_stop=True)
         except KeyboardInterrupt:
-            return "interrupt"
+            return INTERRUPT
 
     def score(self) -> float | None:
         """The mean score of the held values on all examples."""
@@ -127,12 +138,13 @@ class Search:
         outcomes = [self.parts.evaluator.known[key, i] for i in examples]
         return as_evaluation(Candidate(values), examples, outcomes, self.step)
 
-    def _reason_to_stop(self) -> str | None:
+    def _reason_to_stop(self) -> Ending | None:
         if self.parts.stop.is_set():
-            return "interrupt"
+            return INTERRUPT
         if self.parts.record.stop_file.exists():
-            return "stop file"
-        return self.parts.ledger.exhausted()
+            return Ending("stop file", is_stop=True)
+        limit = self.parts.ledger.exhausted()
+        return None if limit is None else Ending(limit)
 
     def _one_step(self) -> None:
         parts, step = self.parts, self.step + 1
