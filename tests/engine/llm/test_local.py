@@ -152,7 +152,7 @@ def test_a_prompt_longer_than_the_context_is_refused(llm: LocalLLM) -> None:
 
 def test_bad_models_and_arguments(tmp_path: Path, llm: LocalLLM) -> None:
     with pytest.raises(UnknownName, match="smollm2-135m"):
-        LocalLLM("smollm3-135m").complete(ASK)
+        LocalLLM("smollm3-135m")
     with pytest.raises(DataError, match="not a causal language model"):
         LocalLLM(tmp_path).complete(ASK)
     with pytest.raises(InputError, match="temperature is -1"):
