@@ -78,6 +78,7 @@ class Search:
         self._refused: list[str] = []
         self._traced: set[str] = set()
         self._shown: dict[tuple[str, int], Trajectory] = {}
+        self._best_score = _highest([e.score for e in history])
         self._sieve = Sieve(parts.params)
         for evaluation in history:
             self._sieve.saw(evaluation.candidate.values)
@@ -268,15 +269,16 @@ class Search:
         parts = self.parts
         refused = [*sieved.invalid, *sieved.duplicates]
         self._refused = [f"{r.values}: {r.reason}" for r in refused]
-        scores = [e.score for e in self.history if e.score is not None]
+        self._best_score = _highest([self._best_score, *(e.score for e in evaluations)])
+        held = None if self._is_scoreless else self.score()
         row = {
             "step": self.step,
             "proposed": proposed,
             "invalid": len(sieved.invalid),
             "duplicates": len(sieved.duplicates),
             "evaluated": len(evaluations),
-            "best_score": max(scores, default=None),
-            "current_score": None if self._is_scoreless else self.score(),
+            "best_score": self._best_score,
+            "current_score": held,
             "accepted": verdict is not None and verdict.accepted,
             "verdict": verdict.reason if verdict else "nothing to evaluate",
             "spent": parts.ledger.spent(),
@@ -284,12 +286,15 @@ class Search:
         if refused:
             parts.record.save_refused(self.step, [vars(r) for r in refused])
         parts.record.save_step(row, evaluations, parts.optimizer.name, self.state())
-        held = number(self.score()) if not self._is_scoreless else "-"
-        note = f"step {self.step}: accepted, score {held} ({row['verdict']})"
+        note = f"step {self.step}: accepted, score {number(held)} ({row['verdict']})"
         parts.terminal.step(row, note if row["accepted"] else "")
         report = StepReport(row, evaluations, dict(self.current))
         for callback in parts.callbacks:
             callback(report)
+
+
+def _highest(scores: Sequence[float | None]) -> float | None:
+    return max((score for score in scores if score is not None), default=None)
 
 
 def as_evaluation(candidate: Candidate, examples: Sequence[int], outcomes: Sequence[Outcome], step: int) -> Evaluation:
