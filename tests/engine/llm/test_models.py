@@ -265,3 +265,24 @@ def test_the_embedded_model_lies_as_plain_float32_weights(embedded_model: Path) 
     config = json.loads((embedded_model / "config.json").read_text())
     assert "quantization_config" not in config and config["dtype"] == "float32"
     assert {"model.safetensors", "tokenizer.json", "origin.json"} <= {path.name for path in embedded_model.iterdir()}
+
+
+@pytest.mark.parametrize(("status", "message"), [(404, "no model 'owner/x'"), (401, "gated"), (503, "status 503")])
+def test_what_the_hub_refuses(status: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.errors
+
+    def refuse(repo: str, *, local_files_only: bool = False, **_: Any) -> str:
+        if local_files_only:
+            raise OSError("not cached")
+        error = huggingface_hub.errors.HfHubHTTPError.__new__(huggingface_hub.errors.HfHubHTTPError)
+        error.response = SimpleNamespace(status_code=status)
+        raise error
+
+    fake_hub(refuse, True, monkeypatch)
+    with pytest.raises(EnvironmentMissing, match=message):
+        models.model_path("owner/x")
+
+
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(EnvironmentMissing, match="'no_such_package' is not installed"):
+        fetch._needed("no_such_package")

@@ -269,3 +269,11 @@ def test_no_key_and_a_bad_address() -> None:
         OpenAILLM("m")
     with pytest.raises(ConfigError, match="base_url is 'localhost:8000/v1'"):
         OpenAILLM("m", "localhost:8000/v1")
+
+
+def test_parts_of_a_message_keep_their_shape(endpoint: Any) -> None:
+    endpoint.replies = [endpoint.answer('{"x": 3}')]
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    client(endpoint).complete([{"role": "user", "content": [image]}], schema=SCHEMA)
+    first, told = endpoint.requests[0]["messages"][0]["content"]
+    assert first == image and told["type"] == "text" and "JSON schema" in told["text"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from engine.errors import ConfigError, LLMUnavailable
+from engine.errors import ConfigError, EnvironmentMissing, LLMUnavailable
 from engine.llm import LLM, ScriptedLLM, resolve, spec
 
 
@@ -64,3 +64,10 @@ def test_none_without_an_environment_is_the_embedded_model_and_says_so(capsys: p
     assert resolve().name == resolve(None).name == "local:smollm2-135m"
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("weak proposer") == 1
+
+
+def test_a_client_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spec.CLIENTS, "LocalLLM", "no_such_package.local")
+    with pytest.raises(EnvironmentMissing, match="'no_such_package'") as caught:
+        resolve("local:smollm2-135m")
+    assert "[rl]" in str(caught.value)
