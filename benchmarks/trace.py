@@ -14,9 +14,11 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from engine import trace
@@ -124,10 +126,15 @@ def peer_times(python: str) -> dict[str, Any]:
     """The same two measurements of trace-opt, in its own interpreter; "missing" where it is not there."""
     program = PEER_PROGRAM % (REPETITIONS, PEER_LOOPS, PEER_LOOPS)
     try:
-        done = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "peer.py")
+            file.write_text(program)  # a file, because trace-opt reads the source of what it decorates
+            done = subprocess.run([python, str(file)], capture_output=True, text=True, timeout=300)
         return dict(json.loads(done.stdout.splitlines()[-1]))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         return {"missing": str(error)}
+    except (ValueError, IndexError):
+        return {"missing": (done.stderr.strip().splitlines() or ["no output"])[-1]}
 
 
 def shown(found: list[float]) -> str:
