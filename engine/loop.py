@@ -144,6 +144,7 @@ class _Job:
         if saved is not None:
             self.ledger.load(saved["spent"])
             self.evaluator.known.update(self.record.outcomes())
+            self.evaluator.stored.update(self.record.single_runs())
         terminal.say(f"run folder: {self.record.path}")
         start = begin(self.task, self.program, self.evaluator, self.ledger, self.record)
         self.evaluator.params = start.params
