@@ -55,6 +55,44 @@ class Record:
     def history(self) -> list[Evaluation]:
         """The evaluations of the finished steps, oldest first; the starting values' is the first."""
         last = self.state["step"] if self.state else -1
+        rows = [row for row in self.journal.rows("evaluation") if row["step"] <= last]
+        return [_evaluation(row) for row in sorted(rows, key=lambda row: (row["step"], row["number"]))]
+
+    def outcomes(self) -> dict[Key, Outcome]:
+        """All outcomes of the finished steps and of the validation."""
+        known = {}
+        for row in [*self.journal.rows("evaluation"), *self.journal.rows("validation")]:
+            key = values_key(row["values"])
+            runs = zip(row["examples"], row["feedback"], row["outputs"], row["failed"], strict=True)
+            for index, feedback, output, failed in runs:
+                known[key, index] = Outcome(Feedback(**feedback), output, failed=failed)
+        return known
+
+    def single_runs(self) -> dict[Key, Outcome]:
+        """The outcomes of single runs of a step that did not finish."""
+        return {
+            (row["key"], row["example"]): Outcome(
+                Feedback(**row["feedback"]), row["output"], row["seconds"], row["failed"]
+            )
+            for row in self.journal.rows("run")
+        }
+
+    def save_run(self, key: Key, outcome: Outcome) -> None:
+        """Keep a single run that was slow enough to be worth it."""
+        if outcome.seconds < SLOW_SECONDS:
+            return
+        row = {
+            "key": key[0],
+            "example": key[1],
+            "feedback": outcome.feedback.to_json(),
+            "output": outcome.output,
+            "seconds": outcome.seconds,
+            "failed": outcome.failed,
+        }
+        self.journal.put("run", f"{key[0]}/{key[1]}", row)
+
+    def save_params(self, params: Sequence[Param], initial: Mapping[str, Any]) -> None:
+        """Write what is optimized, or hold it against what is written. Raises ConfigError where it differs."""
         held = {(str(row["name"]), str(row["kind"])) for row in self.journal.rows("param")}
         here = {(p.name, p.kind) for p in params}
         if held and held != here:
