@@ -2,11 +2,14 @@
 
 import ast
 import importlib
+import importlib.metadata
+import importlib.util
 import json
 import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from engine.cli.main import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 DEFERRED = {"networkx", "openai"} | {package for packages in EXTRAS.values() for package in packages}
+FOLDERS = ("engine", "rl", "agents", "examples", "benchmarks", "tests", "tools")
 HEAVY = ("torch", "transformers", "vllm", "openai", "datasets", "trl", "peft")
 
 
@@ -100,6 +104,22 @@ def imported(node: ast.Import | ast.ImportFrom) -> set[str]:
     """The top-level packages of an import statement."""
     names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
     return {name.partition(".")[0] for name in names}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """What a file imports is in pyproject.toml by itself, not by way of another package that happens to need it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    declared = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-") for line in wanted}
+    providers = importlib.metadata.packages_distributions()
+    undeclared = set()
+    for path in [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]:
+        nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
+        for package in {name for n in nodes for name in imported(n)} - sys.stdlib_module_names - {"engine", "rl", ""}:
+            names = {name.lower().replace("_", "-") for name in providers.get(package, [])}
+            if names and not names & declared:
+                undeclared.add(f"{package}, in {path.relative_to(ROOT)}")
+    assert undeclared == set()
 
 
 def test_the_lock_pins_versions_and_names_no_host_and_no_torch() -> None:

@@ -96,7 +96,8 @@ import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
 print("\n".join(project["dependencies"] + extras["rl"] + extras["dev"]))')
-    pip_install "${wanted[@]}"
+    # Not newer than what vLLM accepts, so that it can be installed beside this.
+    pip_install "${wanted[@]}" "transformers<5.20"
     # torch and what it brings differ between CPU and GPU; setup installs them before the lock.
     { echo "# Made by 'make lock'. torch is not here: tools/setup.sh chooses its build."
       "$VENV/bin/python" -m pip freeze | grep -viE '^(torch|triton|nvidia-|cuda-)'; } >"$LOCK.new"
