@@ -11,6 +11,7 @@ import inspect
 import os
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,8 @@ class OpenAILLM(LLM):
         self.model = model
         self._key = key or NO_KEY
         self._client = _client(address, self._key, timeout_s, max_retries)
+        # Connections are closed with the last reference to this client; no caller has to remember it.
+        weakref.finalize(self, self._client.close)
         self.place = public_url(str(self._client.base_url))
         self.name = f"openai:{model}@{self.place}"
         self._timeout_s, self._max_retries = timeout_s, max_retries
@@ -153,7 +156,10 @@ class OpenAILLM(LLM):
         except ValueError as error:
             failure = self._not_a_completion(str(error))
         # Raised here, outside of the handlers: the package's error holds the request with its key.
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame: a cycle that would keep the connections open
 
     def _completion(self, response: Any, seconds: float) -> Completion:
         choices = getattr(response, "choices", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import socket
 import threading
@@ -277,3 +279,16 @@ def test_parts_of_a_message_keep_their_shape(endpoint: Any) -> None:
     client(endpoint).complete([{"role": "user", "content": [image]}], schema=SCHEMA)
     first, told = endpoint.requests[0]["messages"][0]["content"]
     assert first == image and told["type"] == "text" and "JSON schema" in told["text"]
+
+
+def test_connections_close_with_the_last_reference_also_after_a_failure(endpoint: Any) -> None:
+    endpoint.replies = [endpoint.answer("ok"), endpoint.refusal(500, "boom")]
+    llm = client(endpoint)
+    llm.complete(ASK)
+    with contextlib.suppress(LLMUnavailable):
+        llm.complete(ASK)
+    inner = llm._client
+    assert not inner.is_closed()
+    del llm
+    gc.collect()
+    assert inner.is_closed()
