@@ -25,7 +25,7 @@ from rl.policies import encode_prompt
 from rl.policies.local import LocalPolicy
 from rl.types import Request
 
-COMPLETIONS, ROUNDS = 8, 5
+COMPLETIONS, ROUNDS = 8, 3
 PAIRS = ((1, 2), (3, 9), (8, 8), (0, 4), (5, 7), (9, 9), (6, 1), (2, 2))
 TOPICS = ("rivers", "bread", "the moon", "old maps", "a small dog", "rain", "trains at night", "tea")
 ADDITION = [f"2+3=5\n4+4=8\n7+6=13\n{a}+{b}=" for a, b in PAIRS]
@@ -33,7 +33,7 @@ STORIES = [f"Write a few sentences about {topic}.\n" * 6 for topic in TOPICS]
 CASES: list[tuple[str, list[str], int, tuple[str, ...]]] = [
     ("addition, 8 tokens", ADDITION, 8, ()),
     ("addition, to the end of the line", ADDITION, 8, ("\n",)),
-    ("stories, 64 tokens", STORIES, 64, ()),
+    ("stories, 32 tokens", STORIES, 32, ()),
 ]
 
 

@@ -14,9 +14,8 @@ _ROOM = 32
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """A layer of the cache whose `keys` and `values` (B, heads, L, size) are views into roomier buffers.
 
-    A DynamicLayer copies everything at every step, which costs as much as the attention over it;
-    here a token is copied O(1) times. Selecting or repeating rows works as in transformers: it
-    replaces the views, and the next update makes new room.
+    A DynamicLayer copies everything at every step; here a token is copied O(1) times. Selecting or
+    repeating rows works as in transformers: it replaces the views, and the next update makes new room.
     """
 
     _keys: Buffer | None = None
