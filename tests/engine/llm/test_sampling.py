@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from engine.errors import InputError
 from engine.llm.sampling import Sampler, Sampling, read_sampling
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tensors this small lose time on more threads, most of all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def draws(sampling: Sampling, logits: torch.Tensor, n: int = 4000, **options: torch.Tensor) -> Counter[int]:
