@@ -39,6 +39,13 @@ def introduction(param: Param, objective: str, told: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def fresh(param: Param, objective: str, start: Any) -> tuple[list[Message], list[Turn]]:
+    """The conversation that asks for one more value like the starting one, and its turns."""
+    turns: list[Turn] = [("Write one.", start)]
+    intro = introduction(param, objective, "Each of your answers is one of them.")
+    return conversation(param, intro, turns, "Write another one."), turns
+
+
 def ask_values(
     state: State, param: Param, messages: Sequence[Message], turns: Sequence[Turn], n: int, **sampling: Any
 ) -> tuple[list[Any], list[Candidate]]:

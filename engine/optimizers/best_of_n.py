@@ -6,10 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from engine.optimizers._turns import ask_values, conversation, introduction
+from engine.optimizers._turns import ask_values, fresh
 from engine.optimizers.base import Candidate, Optimizer, Options, State
-
-ASK = "Write another one."
 
 
 class BestOfNOptions(Options):
@@ -34,11 +32,7 @@ class BestOfN(Optimizer):
         sampling = {name: getattr(self.config, name) for name in ("temperature", "top_p", "max_tokens")}
         columns, faults = {}, []
         for param in state.params:
-            turns = [("Write one.", state.initial[param.name])]
-            intro = introduction(
-                param, self.config.objective or state.objective, "Each of your answers is one of them."
-            )
-            messages = conversation(param, intro, turns, ASK)
+            messages, turns = fresh(param, self.config.objective or state.objective, state.initial[param.name])
             columns[param.name], unusable = ask_values(state, param, messages, turns, n, **sampling)
             faults += unusable
         usable = min(len(values) for values in columns.values())

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.errors import BudgetSpent
-from engine.optimizers._turns import Turn, ask_values, conversation, introduction
+from engine.llm.base import Message
+from engine.optimizers._turns import Turn, ask_values, conversation, fresh, introduction
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
 from engine.params import Param
 
@@ -18,6 +19,7 @@ Ranked = list[tuple[Any, float]]
 
 
 class OproOptions(Options):
+    explore: int = Field(default=8, ge=0, description="candidates proposed before scores are told")
     history: int = Field(default=20, ge=1, description="best values shown, worst first")
     crossover: float = Field(default=0.25, ge=0, le=1, description="share of candidates recombined from known values")
     parents: int = Field(default=5, ge=1, description="best values of each parameter that are recombined")
@@ -34,18 +36,20 @@ class Opro(Optimizer):
     call of its own, and a new value is tried with the present values of the other parameters; with several
     parameters a quarter of the candidates recombines the best known values of each, at no cost in
     calls; scores and values are told as turns of a conversation and not in one message; no task
-    examples are shown. Feedback texts are not read.
+    examples are shown; and the first `explore` candidates are asked for without scores, because from one
+    scored value a small model makes copies of it. Feedback texts are not read.
     """
 
     Config: ClassVar[type[Options]] = OproOptions
 
     def propose(self, state: State, n: int) -> list[Candidate]:
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
-        crossed = self._crossed(state, ranked, n)
+        exploring = len(state.history) <= self.config.explore
+        crossed = [] if exploring else self._crossed(state, ranked, n)
         found: list[Candidate] = []
         for param, wanted in shares(state.params, n - len(crossed), state.step):
             try:
-                found += self._asked(state, param, ranked[param.name], wanted)
+                found += self._asked(state, param, [] if exploring else ranked[param.name], wanted)
             except BudgetSpent:
                 if not found and not crossed:
                     raise
@@ -53,16 +57,23 @@ class Opro(Optimizer):
         return [*crossed, *found]
 
     def _asked(self, state: State, param: Param, ranked: Ranked, n: int) -> list[Candidate]:
-        """Candidates with a new value of one parameter."""
-        shown = ranked[-self.config.history :]
-        tell = Scale([score for _, score in shown])
-        turns: list[Turn] = [(f"Score {tell(score)}", value) for value, score in shown]
-        told = "The user says a score, you answer with a value that reaches it. Higher scores are better."
-        intro = introduction(param, self.config.objective or state.objective, told)
-        messages = conversation(param, intro, turns, f"Score {tell.next()}")
+        """Candidates with a new value of one parameter; without ranked values it is asked for as `best_of_n` does."""
+        objective = self.config.objective or state.objective
+        if ranked:
+            messages, turns = self._scored(param, objective, ranked[-self.config.history :])
+        else:
+            messages, turns = fresh(param, objective, state.initial[param.name])
         sampling = {name: getattr(self.config, name) for name in ("temperature", "top_p", "max_tokens")}
         values, faults = ask_values(state, param, messages, turns, n, **sampling)
         return [Candidate({param.name: value}, f"a new value of {param.name}") for value in values] + faults
+
+    def _scored(self, param: Param, objective: str, shown: Ranked) -> tuple[list[Message], list[Turn]]:
+        """The conversation that tells values by their scores and asks for a higher one."""
+        tell = Scale([score for _, score in shown])
+        turns: list[Turn] = [(f"Score {tell(score)}", value) for value, score in shown]
+        told = "The user says a score, you answer with a value that reaches it. Higher scores are better."
+        intro = introduction(param, objective, told)
+        return conversation(param, intro, turns, f"Score {tell.next()}"), turns
 
     def _crossed(self, state: State, ranked: Mapping[str, Ranked], n: int) -> list[Candidate]:
         """Combinations of the best known values that were not evaluated yet, better parents more often."""
