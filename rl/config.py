@@ -61,7 +61,7 @@ class TrainerConfig(Config):
 
     A batch of `prompts` x completions rollouts serves `minibatches` x `iterations` steps.
     `micro_batch_tokens` bounds the tokens of one forward pass (a single group may exceed it).
-    `control: shuffled_rewards` permutes the rewards over the whole batch: what is learnt then is luck.
+    `control: shuffled_rewards` permutes the rewards within each group: what is learnt then is luck.
     """
 
     steps: int = Field(default=100, ge=1)

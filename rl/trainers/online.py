@@ -30,6 +30,7 @@ from rl.trainers.seeds import seeded_generator
 from rl.trainers.state import load_optimizer_state, load_rng_state, optimizer_state, rng_state
 from rl.trainers.stop import StopRequest
 from rl.trainers.window import Window
+from rl.types import Group
 
 
 class OnlineTrainer:
@@ -118,13 +119,13 @@ class OnlineTrainer:
         self._samples(window)
         return window
 
-    def _shuffle(self, groups: list[Any]) -> None:
-        """The control: rewards permuted over the whole batch, so that they say nothing."""
-        rewards = [reward for group in groups for reward in group.rewards]
+    def _shuffle(self, groups: list[Group]) -> None:
+        """The control: each group's rewards in another order. Advantages stay as many and as large as
+        those of a real run, and say nothing about the completion that they are given to."""
         generator = seeded_generator(self.prepared.experiment.config.seed, "shuffled_rewards", self.windows)
-        order = iter(torch.randperm(len(rewards), generator=generator).tolist())
         for group in groups:
-            group.rewards = [rewards[next(order)] for _ in group.rewards]
+            order = torch.randperm(len(group.rewards), generator=generator).tolist()
+            group.rewards = [group.rewards[i] for i in order]
 
     def _update(self, window: Window) -> dict[str, Any]:
         """One optimizer update. Without any signal the weights stay as they are."""
