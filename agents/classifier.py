@@ -17,8 +17,12 @@ from typing import Any
 from engine import Feedback, trace
 from engine.llm.models import model_path
 
-negative = trace.param("negative", name="negative", description="a short text that stands for negative sentences")
-positive = trace.param("positive", name="positive", description="a short text that stands for positive sentences")
+negative = trace.param(
+    "negative", name="negative", description="a sentence that an unhappy customer writes about a product"
+)
+positive = trace.param(
+    "positive", name="positive", description="a sentence that a happy customer writes about a product"
+)
 _lock = threading.Lock()
 _known: dict[str, Any] = {}
 
@@ -31,7 +35,7 @@ def nearest(sentence: str, negative: str, positive: str) -> str:
 
 
 def classify(sentence: str) -> str:
-    """ "positive" or "negative"."""
+    """Tell whether a sentence about a product is positive or negative."""
     return nearest(sentence, negative, positive)
 
 

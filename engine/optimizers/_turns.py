@@ -2,48 +2,95 @@
 
 A chat model goes on in the same manner, with a value and nothing else, which also the smallest ones do
 (measured with a model of 135 M parameters: with the same values listed in one message two of twelve
-answers were values, as turns all of them).
+answers were values, as turns all of them; and a request that repeats what is wanted in every turn gave better
+ones than a system message that says it once).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import ParamError
+from pydantic import Field
+
+from engine.errors import BudgetSpent, ParamError
 from engine.llm.base import Message
 from engine.optimizers._answers import read_value, texts
 from engine.optimizers._words import constraint_of
-from engine.optimizers.base import Candidate, State
+from engine.optimizers.base import Candidate, Options, State
 from engine.params import Param
 
 Turn = tuple[str, Any]
 """What the user says, and the value that answers it."""
 
+Conversation = tuple[list[Message], list[Turn]]
+"""The messages that ask for one more value, and the turns among them."""
 
-def conversation(param: Param, intro: str, turns: Sequence[Turn], ask: str) -> list[Message]:
-    """The messages that ask for one more value of the parameter."""
-    messages: list[Message] = [{"role": "system", "content": intro}]
+
+class SamplingOptions(Options):
+    """How values are sampled; the defaults are GLOV's (arXiv 2410.06154)."""
+
+    objective: str = Field(default="", description="what to achieve, told first; by default the workflow's docstring")
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=75, ge=1, description="of one value")
+
+    def sampling(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+
+
+def wanted(param: Param) -> str:
+    """What the model is asked to write."""
+    return param.description or f'a value of "{param.name}"'
+
+
+def conversation(param: Param, objective: str, told: str, turns: Sequence[Turn], ask: str) -> Conversation:
+    """One more value of the parameter is asked for, after the objective, its limits and the turns."""
+    limits = constraint_of(param)
+    lines = [objective, told, f"A value is {limits}." if limits else ""]
+    messages: list[Message] = []
+    if intro := "\n".join(line for line in lines if line):
+        messages.append({"role": "system", "content": intro})
     for said, value in turns:
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": spoken(param, value)}]
-    return [*messages, {"role": "user", "content": ask}]
+    return [*messages, {"role": "user", "content": ask}], list(turns)
 
 
-def introduction(param: Param, objective: str, told: str) -> str:
-    """What the model is told first."""
-    limits = constraint_of(param)
-    what = f'"{param.name}"' + (f" ({param.description})" if param.description else "")
-    lines = [objective, f"You write {'texts' if param.kind == 'text' else 'values'} for {what}. {told}"]
-    lines.append(f"A value is {limits}." if limits else "")
-    return "\n".join(line for line in lines if line)
+def fresh(param: Param, objective: str, start: Any) -> Conversation:
+    """One more value is asked for; no score is told.
+
+    The starting value is shown only where no description says what to write: a small model varies what it is
+    shown, and from "negative" it gets to "negative 3" and not to a sentence.
+    """
+    ask = f"Write {wanted(param)}."
+    if param.description:
+        return conversation(param, objective, "", [], ask)
+    return conversation(param, objective, "", [(ask, start)], "Write another one.")
 
 
-def fresh(param: Param, objective: str, start: Any) -> tuple[list[Message], list[Turn]]:
-    """The conversation that asks for one more value like the starting one, and its turns."""
-    turns: list[Turn] = [("Write one.", start)]
-    intro = introduction(param, objective, "Each of your answers is one of them.")
-    return conversation(param, intro, turns, "Write another one."), turns
+def rows(
+    state: State, conversation_of: Callable[[Param], Conversation], n: int, reason: str, sampling: Mapping[str, Any]
+) -> list[Candidate]:
+    """n candidates with a new value of every parameter, and one with a fault for each answer that is no value.
+
+    If the budget ends on the way, the parameters asked for so far are the candidates'; raises BudgetSpent
+    if that is none.
+    """
+    columns: dict[str, list[Any]] = {}
+    faults: list[Candidate] = []
+    for param in state.params:
+        messages, turns = conversation_of(param)
+        try:
+            columns[param.name], unusable = ask_values(state, param, messages, turns, n, **sampling)
+        except BudgetSpent:
+            if not columns:
+                raise
+            break
+        faults += unusable
+    usable = min(len(values) for values in columns.values())
+    found = [Candidate({name: values[i] for name, values in columns.items()}, reason) for i in range(usable)]
+    return found + faults[: n - usable]
 
 
 def ask_values(

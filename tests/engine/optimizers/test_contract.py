@@ -33,7 +33,8 @@ def answer(messages):
     """A usable answer to any optimizer: JSON where a suggestion is asked for, else the value of the parameter."""
     if "#Variables" in messages[-1]["content"]:
         return {"reasoning": "because", "suggestion": VALUES}
-    name = next(name for name in VALUES if f'"{name}"' in messages[0]["content"])
+    said = str(messages)
+    name = next((name for name in VALUES if f'"{name}"' in said), "text")  # the text is asked for by its description
     return VALUES[name] if isinstance(VALUES[name], str) else json.dumps(VALUES[name])
 
 
