@@ -12,6 +12,7 @@ from rich.table import Table
 import rl
 from engine import Budget, gallery
 from engine.controls import optimize_with_controls
+from engine.llm import LocalLLM
 
 CLASSIFIER = "agents/classifier.py"
 CONTROLS = ("best_of_n", "placebo", "random")
@@ -26,7 +27,7 @@ def words(folder: Path) -> Table:
         feedback=gallery.load(f"{CLASSIFIER}:score"),
         validation=gallery.load(f"{CLASSIFIER}:held_out")(),
         optimizer="opro",
-        llm="local:smollm2-135m",
+        llm=LocalLLM("smollm2-135m"),
         budget=Budget(evaluations=48, invalid=192),
         run_dir=folder,
     )

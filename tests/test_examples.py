@@ -1,0 +1,42 @@
+"""The examples are short, run, and print what the README shows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(name: str, cwd: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name)], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_stays_on_one_screen(path):
+    assert len(path.read_text().splitlines()) <= 80
+
+
+def test_a_traced_program_gives_its_value_outside_and_its_graph_inside(tmp_path):
+    printed = run("trace_a_program.py", tmp_path)
+    # 10 * 1.19 + 20 * 1.19 = 35.7
+    assert "outside a recording: Dear customer, you owe us 35.7 EUR." in printed
+    assert "total_2 = total(20.0, rate)" in printed
+    heard = printed.split("what a reader is told about greeting:")[1].split("\n\n")[0]
+    assert "letter_1" in heard and "total" not in heard.replace("total_", "")
+
+
+@pytest.mark.model
+def test_grpo_on_a_reward_of_ones_own(tmp_path, embedded_model):
+    printed = run("train_on_your_reward.py", tmp_path)
+    assert printed.count("mean reward") == 5 and "the model:" in printed
