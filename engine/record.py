@@ -94,7 +94,7 @@ class Record:
     def save_params(self, params: Sequence[Param], initial: Mapping[str, Any]) -> None:
         """Write what is optimized, or hold it against what is written. Raises ConfigError where it differs."""
         held = {(str(row["name"]), str(row["kind"])) for row in self.journal.rows("param")}
-        here = {(p.name, p.kind) for p in params}
+        here = {(p.name, str(p.kind)) for p in params}
         if held and held != here:
             raise ConfigError(
                 f"the run in this folder has the parameters {_listed(held)}, the program has {_listed(here)}",
