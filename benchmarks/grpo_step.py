@@ -117,6 +117,7 @@ def main() -> None:
     for _ in range(options.pairs):
         for side, known in seconds.items():
             known += measured(side, options.model, options.steps, options.threads)
+            print(f"{side:5s} {', '.join(f'{s:.2f}' for s in known[-options.steps :])} s", flush=True)
     medians = {side: statistics.median(known) for side, known in seconds.items()}
     for side, known in seconds.items():
         print(f"{side:5s} {medians[side]:6.2f} s a step (median of {len(known)}, {min(known):.2f} to {max(known):.2f})")
