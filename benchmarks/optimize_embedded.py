@@ -27,6 +27,9 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "classifier": ("classify", {}),
     "lexicon": ("sentiment", {"batch_size": None}),
 }
+# A small model varies what it is shown and cannot read scores: it proposes first, then the best are recombined.
+OPRO = {"kind": "opro", "explore": 24, "crossover": 0.75}
+CONTROLS = ("best_of_n", {"kind": "placebo", "of": OPRO}, "random")
 ARMS = ("opro", "best_of_n", "placebo", "random")
 
 
@@ -37,11 +40,11 @@ def run(task: str, seed: int, evaluations: int, llm: LocalLLM, folder: Path) -> 
     program = gallery.load(f"{file}:{workflow}")
     result, controls = optimize_with_controls(
         program,
-        ARMS[1:],
+        CONTROLS,
         data=gallery.load(f"{file}:fitness")(),
         validation=gallery.load(f"{file}:held_out")(),
         feedback=gallery.load(f"{file}:score"),
-        optimizer=ARMS[0],
+        optimizer=OPRO,
         llm=llm,
         budget=Budget(evaluations=evaluations, invalid=4 * evaluations),
         run_dir=folder,

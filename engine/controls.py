@@ -15,26 +15,28 @@ __all__ = ["optimize_with_controls"]
 
 def optimize_with_controls(
     workflow: Callable[..., Any],
-    controls: Sequence[str],
+    controls: Sequence[str | Mapping[str, Any]],
     *,
     run_dir: Path | str | None = None,
     **options: Any,
 ) -> tuple[Result, dict[str, Result]]:
     """optimize(workflow, **options), then each control; the result, and the controls' by name.
 
-    Every control starts from the starting values of the run and has its budget; its run folder is
-    controls/NAME in the run's. Their scores (held out, where there is a validation) go into result.json, which
-    the report shows. In the end the parameters hold the best values of the main run, not of a control.
+    A control is an optimizer's name, or {"kind": name, option: value}. Every control begins where the run
+    began and has its budget; its run folder is controls/NAME in the run's. Their scores (held out, where
+    there is a validation) go into result.json, which the report shows. In the end the parameters hold the
+    best values of the main run, not of a control.
     """
     result = optimize(workflow, run_dir=run_dir, **options)
     if result.status != "done":
         return result, {}
     found = {}
-    for name in controls:
+    for control in controls:
+        name = control if isinstance(control, str) else str(control["kind"])
         result.reset("before")
         try:
             found[name] = optimize(
-                workflow, run_dir=result.run_dir / "controls" / name, **{**options, "optimizer": name}
+                workflow, run_dir=result.run_dir / "controls" / name, **{**options, "optimizer": control}
             )
         finally:
             result.reset("after")

@@ -15,7 +15,8 @@ from engine.controls import optimize_with_controls
 from engine.llm import LocalLLM
 
 CLASSIFIER = "agents/classifier.py"
-CONTROLS = ("best_of_n", "placebo", "random")
+OPRO = {"kind": "opro", "explore": 24, "crossover": 0.75}  # for a small model: propose first, then recombine
+CONTROLS = ("best_of_n", {"kind": "placebo", "of": OPRO}, "random")
 
 
 def words(folder: Path) -> Table:
@@ -26,7 +27,7 @@ def words(folder: Path) -> Table:
         data=gallery.load(f"{CLASSIFIER}:fitness")(),
         feedback=gallery.load(f"{CLASSIFIER}:score"),
         validation=gallery.load(f"{CLASSIFIER}:held_out")(),
-        optimizer="opro",
+        optimizer=OPRO,
         llm=LocalLLM("smollm2-135m"),
         budget=Budget(evaluations=48, invalid=192),
         run_dir=folder,
@@ -54,7 +55,7 @@ def weights(root: Path) -> Table:
             f"{run.baseline[split]['accuracy']:.2f} -> {run.evaluation[split]['accuracy']:.2f}"
             for split in ("train", "held_out")
         ]
-        table.add_row(control, overrides[1].partition("=")[2], *before_after)
+        table.add_row("shuffled" if control != "none" else "true", overrides[1].partition("=")[2], *before_after)
     return table
 
 
