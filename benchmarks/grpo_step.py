@@ -96,6 +96,7 @@ def measured(side: str, model: str, steps: int, threads: int) -> list[float]:
     command = [sys.executable, __file__, "--side", side, "--model", model, "--steps", str(steps + WARM_UP)]
     root = str(Path(__file__).resolve().parents[1])
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": root, "HF_HUB_OFFLINE": "1"}
+    environment.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin make a busy machine measure itself
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -1,0 +1,36 @@
+"""Controls begin where the run began, and leave the run's own result in place."""
+
+from __future__ import annotations
+
+import json
+
+from engine import Budget, trace
+from engine.controls import optimize_with_controls
+from engine.llm import ScriptedLLM
+
+
+def test_controls_start_alike_and_the_run_keeps_its_own_values(tmp_path):
+    number = trace.param(0, name="number", ge=0, le=100)
+
+    @trace.node
+    def distance(number):
+        return abs(number - 7)
+
+    llm = ScriptedLLM(["7"], cycle=True)
+    result, controls = optimize_with_controls(
+        lambda: distance(number),
+        ["random", {"kind": "placebo", "of": {"kind": "opro", "explore": 1}}],
+        feedback=lambda example, output: -float(output),
+        optimizer="opro",
+        llm=llm,
+        budget=Budget(evaluations=3, invalid=6),
+        run_dir=tmp_path / "run",
+    )
+    assert result.best == {"number": 7} and number.value == 7
+    assert set(controls) == {"random", "placebo"}
+    assert all(control.baseline == result.baseline == -7 for control in controls.values())
+    assert all((tmp_path / "run" / "controls" / name / "result.json").exists() for name in controls)
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert {name: told["score"] for name, told in record["controls"].items()} == {
+        name: control.score for name, control in controls.items()
+    }
