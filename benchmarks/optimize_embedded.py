@@ -27,9 +27,6 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "classifier": ("classify", {}),
     "lexicon": ("sentiment", {"batch_size": None}),
 }
-# A small model varies what it is shown and cannot read scores: it proposes first, then the best are recombined.
-OPRO = {"kind": "opro", "explore": 24, "crossover": 0.75}
-CONTROLS = ("best_of_n", {"kind": "placebo", "of": OPRO}, "random")
 ARMS = ("opro", "best_of_n", "placebo", "random")
 
 
@@ -40,11 +37,11 @@ def run(task: str, seed: int, evaluations: int, llm: LocalLLM, folder: Path) -> 
     program = gallery.load(f"{file}:{workflow}")
     result, controls = optimize_with_controls(
         program,
-        CONTROLS,
+        ARMS[1:],
         data=gallery.load(f"{file}:fitness")(),
         validation=gallery.load(f"{file}:held_out")(),
         feedback=gallery.load(f"{file}:score"),
-        optimizer=OPRO,
+        optimizer=ARMS[0],
         llm=llm,
         budget=Budget(evaluations=evaluations, invalid=4 * evaluations),
         run_dir=folder,

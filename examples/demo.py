@@ -15,8 +15,7 @@ from engine.controls import optimize_with_controls
 from engine.llm import LocalLLM
 
 CLASSIFIER = "agents/classifier.py"
-OPRO = {"kind": "opro", "explore": 24, "crossover": 0.75}  # for a small model: propose first, then recombine
-CONTROLS = ("best_of_n", {"kind": "placebo", "of": OPRO}, "random")
+CONTROLS = ("best_of_n", "placebo", "random")
 
 
 def words(folder: Path) -> Table:
@@ -27,7 +26,7 @@ def words(folder: Path) -> Table:
         data=gallery.load(f"{CLASSIFIER}:fitness")(),
         feedback=gallery.load(f"{CLASSIFIER}:score"),
         validation=gallery.load(f"{CLASSIFIER}:held_out")(),
-        optimizer=OPRO,
+        optimizer="opro",
         llm=LocalLLM("smollm2-135m"),
         budget=Budget(evaluations=48, invalid=192),
         run_dir=folder,

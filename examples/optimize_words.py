@@ -35,10 +35,10 @@ if __name__ == "__main__":
         classify,
         sentences,
         feedback=score,
-        optimizer="opro",
+        optimizer={"kind": "opro", "explore": 24, "crossover": 0.75},  # a small model: propose, then recombine
         llm="local:smollm2-135m",
         validation=0.5,
-        budget=Budget(evaluations=48),
+        budget=Budget(evaluations=32),
     )
     print(result)
     print(result.diff())
