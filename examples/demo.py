@@ -48,13 +48,14 @@ def weights(root: Path) -> Table:
     """Train SmolLM2 on single-digit addition by GRPO, and once with rewards that say nothing."""
     table = Table("rewards", "steps", "training pairs", "held-out pairs", title="GRPO, greedy accuracy")
     for control in ("none", "shuffled_rewards"):
-        overrides = [f"trainer.control={control}", f"trainer.steps={40 if control == 'none' else 20}"]
+        steps = "40" if control == "none" else "20"
+        overrides = [f"trainer.control={control}", f"trainer.steps={steps}", "trainer.keep=1"]
         run = rl.train("configs/grpo.yaml", overrides, run_dir=root / f"grpo-{control.partition('_')[0]}")
         before_after = [
             f"{run.baseline[split]['accuracy']:.2f} -> {run.evaluation[split]['accuracy']:.2f}"
             for split in ("train", "held_out")
         ]
-        table.add_row("shuffled" if control != "none" else "true", overrides[1].partition("=")[2], *before_after)
+        table.add_row("shuffled" if control != "none" else "true", steps, *before_after)
     return table
 
 
