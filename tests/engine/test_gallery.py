@@ -27,7 +27,7 @@ _private = 1
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """A gallery, a working folder and a config's folder, each with its own agents/judge.py."""
-    folders = {name: tmp_path / name for name in ("gallery", "work", "configs_of_user")}
+    folders = {name: tmp_path / name for name in ("gallery", "own", "configs_of_user")}
     for name, folder in folders.items():
         (folder / "agents").mkdir(parents=True)
         (folder / "agents" / "judge.py").write_text(f"WHOSE = {name!r}")
@@ -35,7 +35,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     (folders["gallery"] / "configs" / "grpo.yaml").write_text("a: 1")
     (folders["gallery"] / "secret.py").write_text("")
     monkeypatch.setattr(gallery, "folder", lambda kind: folders["gallery"] / kind)
-    monkeypatch.chdir(folders["work"])
+    monkeypatch.chdir(folders["own"])
     return folders
 
 
@@ -49,14 +49,14 @@ def test_beside_the_config_comes_first_then_the_working_folder_then_the_gallery(
     config = places["configs_of_user"] / "mine.yaml"
     assert gallery.load("agents/judge.py:WHOSE", near=config) == "configs_of_user"
     assert gallery.load("agents/judge.py:WHOSE", near=config.parent) == "configs_of_user"
-    assert gallery.load("agents/judge.py:WHOSE") == "work"
-    (places["work"] / "agents" / "judge.py").unlink()
+    assert gallery.load("agents/judge.py:WHOSE") == "own"
+    (places["own"] / "agents" / "judge.py").unlink()
     assert gallery.load("agents/judge.py:WHOSE") == "gallery"
 
 
 @pytest.mark.parametrize("reference", ["judge", "judge.py", "agents/judge", "agents/judge.py"])
 def test_an_agent_has_four_spellings(places: dict[str, Path], reference: str) -> None:
-    assert gallery.find(reference) == places["work"] / "agents" / "judge.py"
+    assert gallery.find(reference) == places["own"] / "agents" / "judge.py"
 
 
 @pytest.mark.parametrize("reference", ["grpo", "grpo.yaml", "configs/grpo", "configs/grpo.yaml"])
@@ -65,9 +65,9 @@ def test_so_has_a_config(places: dict[str, Path], reference: str) -> None:
 
 
 def test_absolute_paths_and_paths_upward_are_the_users_own_business(places: dict[str, Path]) -> None:
-    path = places["work"] / "agents" / "judge.py"
+    path = places["own"] / "agents" / "judge.py"
     assert gallery.find(path) == path
-    assert gallery.find("../work/agents/judge.py") == path
+    assert gallery.find("../own/agents/judge.py") == path
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_two_files_of_one_name_are_two_modules(places: dict[str, Path]) -> None:
-    first, second = (gallery.load(f"{places[name]}/agents/judge.py:WHOSE") for name in ("gallery", "work"))
-    assert (first, second) == ("gallery", "work")
+    first, second = (gallery.load(f"{places[name]}/agents/judge.py:WHOSE") for name in ("gallery", "own"))
+    assert (first, second) == ("gallery", "own")
 
 
 def test_the_checkouts_own_folders_are_the_gallery() -> None:
