@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,28 +99,29 @@ class LocalLLM(LLM):
             if not before or not after:
                 raise InputError(f"a text to score is empty: {prompt!r:.40}, {continuation!r:.40}")
             rows.append((before, after))
+        # The last token is scored and not read; the pairs of which the same is read share a row.
+        shared: dict[tuple[int, ...], list[int]] = {}
+        for place, (before, after) in enumerate(rows):
+            shared.setdefault((*before, *after[:-1]), []).append(place)
         results = [0.0] * len(rows)
-        by_length = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
+        by_length = sorted(shared, key=len)
         with self._lock, torch.inference_mode():
-            for places in _batches(by_length, [sum(map(len, row)) for row in rows]):
-                for place, score in zip(places, self._scored([rows[i] for i in places]), strict=True):
-                    results[place] = score
+            for inputs in _batches(by_length):
+                for ids, logits in zip(inputs, self._logits(inputs), strict=True):
+                    for place in shared[ids]:
+                        results[place] = _log_probability(logits, *rows[place])
         return results
 
-    def _scored(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-        longest = max(len(before) + len(after) for before, after in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    def _logits(self, inputs: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        """(rows, longest, V), padded on the right."""
+        longest = max(map(len, inputs))
+        ids = torch.zeros(len(inputs), longest, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for row, (before, after) in enumerate(rows):
-            ids[row, : len(before) + len(after)] = torch.tensor(before + after)
-            mask[row, : len(before) + len(after)] = 1
-        logits = self.model(ids.to(self._device), attention_mask=mask.to(self._device)).logits
-        scores = []
-        for row, (before, after) in enumerate(rows):
-            # The logits at a position are those of the token after it.
-            wanted = logits[row, len(before) - 1 : len(before) + len(after) - 1].float().log_softmax(-1)
-            scores.append(float(wanted.cpu().gather(1, torch.tensor(after)[:, None]).sum()))
-        return scores
+        for row, tokens in enumerate(inputs):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        logits: torch.Tensor = self.model(ids.to(self._device), attention_mask=mask.to(self._device)).logits
+        return logits
 
     def _sample(
         self, messages: Sequence[Message], n: int, settings: Sampling, schema: Schema | None = None
@@ -243,12 +244,18 @@ class _FreeRow:
         return str(self._tokenizer.decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _batches(order: Sequence[int], lengths: Mapping[int, int] | Sequence[int]) -> list[list[int]]:
-    """The places in order, cut so that a padded batch has at most SCORED_TOKENS tokens."""
-    batches: list[list[int]] = []
-    for place in order:
-        if batches and (len(batches[-1]) + 1) * lengths[place] <= SCORED_TOKENS:
-            batches[-1].append(place)
+def _log_probability(logits: torch.Tensor, before: Sequence[int], after: Sequence[int]) -> float:
+    """Of the tokens `after`, from the logits of one row: those at a position are the next token's."""
+    wanted = logits[len(before) - 1 : len(before) + len(after) - 1].float().log_softmax(-1)
+    return float(wanted.cpu().gather(1, torch.tensor(after)[:, None]).sum())
+
+
+def _batches(inputs: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+    """The inputs, which come by length, cut so that a padded batch has at most SCORED_TOKENS tokens."""
+    batches: list[list[tuple[int, ...]]] = []
+    for tokens in inputs:
+        if batches and (len(batches[-1]) + 1) * len(tokens) <= SCORED_TOKENS:
+            batches[-1].append(tokens)
         else:
-            batches.append([place])
+            batches.append([tokens])
     return batches
