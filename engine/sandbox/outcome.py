@@ -1,0 +1,36 @@
+"""What came of a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Fault", "Outcome"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a program gave no value.
+
+    kind: "exception" (it raised), "syntax" (it is no Python), "value" (its result is not of built-in types, or there is
+    none), "timeout", "memory", "output" (it printed or returned too much), "crash" (its process ended by itself),
+    "protocol" (it wrote something of its own where its result goes), "refused" (it was not run).
+    """
+
+    kind: str
+    text: str  # for people: "ValueError: x must be positive"; at most a few kB
+    type: str = ""  # of an exception: the nearest built-in class, "ValueError" also for a subclass of it
+    traceback: str = ""  # of an exception: the program's own frames, file "<program>", oldest first
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a program: its value, or why there is none."""
+
+    ok: bool
+    value: (
+        Any  # None, bool, int, float, complex, str, bytes, list, tuple, dict, set and frozenset of exactly these types
+    )
+    error: Fault | None
+    stdout: str  # standard output and error, as they came
+    seconds: float  # wall time, without waiting for a worker
