@@ -34,7 +34,11 @@ class LoraConfig(Config):
 
 
 class ModelConfig(Config):
-    """Which model, in which precision; `lora` none trains all weights."""
+    """Which model, in which precision; `lora` none trains all weights.
+
+    `autocast: bfloat16` computes with the weights rounded to bfloat16: of an update smaller than such a step (0.4 to
+    0.8 % of a weight) it sees only the weights that it carries over the middle between two values.
+    """
 
     name: str
     dtype: Literal["float32", "bfloat16"] = "float32"
