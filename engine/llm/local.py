@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
@@ -103,24 +104,40 @@ class LocalLLM(LLM):
         shared: dict[tuple[int, ...], list[int]] = {}
         for place, (before, after) in enumerate(rows):
             shared.setdefault((*before, *after[:-1]), []).append(place)
+        known = min(len(_common(list(shared))), *(len(before) - 1 for before, _ in rows)) if len(shared) > 1 else 0
         results = [0.0] * len(rows)
-        by_length = sorted(shared, key=len)
         with self._lock, torch.inference_mode():
-            for inputs in _batches(by_length):
-                for ids, logits in zip(inputs, self._logits(inputs), strict=True):
+            cache = self._read(next(iter(shared))[:known])
+            for inputs in _batches(sorted(shared, key=len), known):
+                for ids, logits in zip(inputs, self._logits(inputs, known, cache), strict=True):
                     for place in shared[ids]:
-                        results[place] = _log_probability(logits, *rows[place])
+                        before, after = rows[place]
+                        results[place] = _log_probability(logits[len(before) - 1 - known :], after)
         return results
 
-    def _logits(self, inputs: Sequence[tuple[int, ...]]) -> torch.Tensor:
-        """(rows, longest, V), padded on the right."""
+    def _read(self, ids: Sequence[int]) -> Any:
+        """The model's cache after these tokens; None after none."""
+        if not ids:
+            return None
+        return self.model(torch.tensor([ids], device=self._device), use_cache=True, logits_to_keep=1).past_key_values
+
+    def _logits(self, inputs: Sequence[tuple[int, ...]], known: int, cache: Any) -> torch.Tensor:
+        """(rows, longest - known, V) after the first `known` tokens, which all have and the cache holds; padded."""
         longest = max(map(len, inputs))
-        ids = torch.zeros(len(inputs), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
+        ids = torch.zeros(len(inputs), longest - known, dtype=torch.long)
+        mask = torch.zeros(len(inputs), longest, dtype=torch.long)
         for row, tokens in enumerate(inputs):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
+            ids[row, : len(tokens) - known] = torch.tensor(tokens[known:])
             mask[row, : len(tokens)] = 1
-        logits: torch.Tensor = self.model(ids.to(self._device), attention_mask=mask.to(self._device)).logits
+        cache = copy.deepcopy(cache)  # a forward pass changes it
+        if cache is not None:
+            cache.batch_repeat_interleave(len(inputs))
+        logits: torch.Tensor = self.model(
+            ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).logits
         return logits
 
     def _sample(
@@ -244,17 +261,24 @@ class _FreeRow:
         return str(self._tokenizer.decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _log_probability(logits: torch.Tensor, before: Sequence[int], after: Sequence[int]) -> float:
-    """Of the tokens `after`, from the logits of one row: those at a position are the next token's."""
-    wanted = logits[len(before) - 1 : len(before) + len(after) - 1].float().log_softmax(-1)
+def _log_probability(logits: torch.Tensor, after: Sequence[int]) -> float:
+    """Of the tokens `after`, from the logits from the token before them on: those at a token are the next one's."""
+    wanted = logits[: len(after)].float().log_softmax(-1)
     return float(wanted.cpu().gather(1, torch.tensor(after)[:, None]).sum())
 
 
-def _batches(inputs: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-    """The inputs, which come by length, cut so that a padded batch has at most SCORED_TOKENS tokens."""
+def _common(inputs: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What all begin with."""
+    first, last = min(inputs), max(inputs)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:same]
+
+
+def _batches(inputs: Sequence[tuple[int, ...]], known: int) -> list[list[tuple[int, ...]]]:
+    """The inputs, which come by length, cut so that a padded batch has at most SCORED_TOKENS tokens to forward."""
     batches: list[list[tuple[int, ...]]] = []
     for tokens in inputs:
-        if batches and (len(batches[-1]) + 1) * len(tokens) <= SCORED_TOKENS:
+        if batches and (len(batches[-1]) + 1) * (len(tokens) - known) <= SCORED_TOKENS:
             batches[-1].append(tokens)
         else:
             batches.append([tokens])

@@ -134,6 +134,9 @@ def test_scores_are_the_log_probabilities_of_the_model(folder: Path, llm: LocalL
     scores = llm.scores(*zip(*pairs, strict=True))
     assert scores == pytest.approx([by_hand(*pair) for pair in pairs], abs=1e-3)
     assert llm.score(*pairs[1]) == pytest.approx(scores[1], abs=1e-4)
+    told = "Tell what it is. " * 5
+    pairs = [(told + word, after) for word in ("a cat", "a dog, I think", "") for after in (" yes", " or no")]
+    assert llm.scores(*zip(*pairs, strict=True)) == pytest.approx([by_hand(*pair) for pair in pairs], abs=1e-3)
     with pytest.raises(InputError, match="empty"):
         llm.score("a", "")
 
