@@ -23,11 +23,13 @@ def test_addition_is_learnt(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_it_is_not_learnt_from_shuffled_rewards(tmp_path: Path) -> None:
-    overrides = ["trainer.steps=20", "trainer.eval_every=20", "trainer.control=shuffled_rewards"]
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_shuffled_rewards_leave_it_near_the_start(tmp_path: Path, seed: int) -> None:
+    overrides = [f"seed={seed}", "trainer.steps=20", "trainer.eval_every=20", "trainer.control=shuffled_rewards"]
     run = rl.train(CONFIG, overrides, run_dir=tmp_path / "run")
-    before, after = (e["train"]["accuracy"] for e in (run.baseline, run.evaluation))
-    assert after < before + 0.2
+    moved = {split: row["accuracy"] - run.baseline[split]["accuracy"] for split, row in run.evaluation.items()}
+    assert abs(moved["train"]) < 0.25
+    assert abs(moved["held_out"]) < 0.25
 
 
 @pytest.mark.slow
