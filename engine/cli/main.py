@@ -33,6 +33,7 @@ EXTRAS = {
     "vllm": ("vllm",),
     "web": ("starlette", "uvicorn", "jinja2", "sqlalchemy", "multipart"),
     "diffusion": ("diffusers", "sklearn"),
+    "monty": ("pydantic_monty",),
     "tracking": ("tensorboard", "wandb", "trackio"),
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ class Fault:
     traceback: str = ""  # of an exception: the program's own frames, file "<program>", oldest first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """What came of a program: its value, or why there is none."""
 
@@ -34,3 +34,13 @@ class Outcome:
     error: Fault | None
     stdout: str  # standard output and error, as they came
     seconds: float  # wall time, without waiting for a worker
+
+    def __repr__(self) -> str:
+        """As a dataclass's, and also where Python refuses to write out an integer of very many digits."""
+        try:
+            value = repr(self.value)
+        except ValueError:
+            value = f"<{type(self.value).__name__} with an integer of too many digits to write out>"
+        return (
+            f"Outcome(ok={self.ok}, value={value}, error={self.error!r}, stdout={self.stdout!r}, seconds={self.seconds:.3f})"
+        )

@@ -9,10 +9,10 @@ from typing import Any
 
 from engine.sandbox.inside.codec import BadBytes
 from engine.sandbox.inside.protocol import SETUP, VALUE, parse_frame
+from engine.sandbox.job import Answer, Job
 from engine.sandbox.outcome import Fault, Outcome
-from engine.sandbox.worker import Answer, Job
 
-__all__ = ["read_answer"]
+__all__ = ["read_answer", "told"]
 
 _TOLD = {"exception", "syntax", "value", "memory", "output"}  # what a child may say of itself
 _TEXT = 4000
@@ -44,18 +44,18 @@ def _value_or_fault(answer: Answer, job: Job) -> tuple[Any, Fault | None]:
     if what == VALUE:
         return value, None
     if what == SETUP:
-        return None, Fault("crash", f"the sandbox could not be closed: {printable(value[1])}")
-    return None, _told(*value)
+        return None, Fault("crash", f"the sandbox could not be closed: {_printable(value[1])}")
+    return None, told(*value)
 
 
-def _told(kind: str, text: str, type_name: str, traceback: str) -> Fault:
+def told(kind: str, text: str, type_name: str, traceback: str) -> Fault:
     """What the child says of its failure, made harmless: known kinds and types, short texts, no control characters."""
     if kind not in _TOLD:
-        return Fault("protocol", f"an unknown kind of failure: {printable(kind)[:80]}")
+        return Fault("protocol", f"an unknown kind of failure: {_printable(kind)[:80]}")
     if type_name == "MemoryError":
         kind = "memory"
     known = type_name if type_name in _EXCEPTIONS else "Exception" if type_name else ""
-    return Fault(kind, printable(text), known, printable(traceback))
+    return Fault(kind, _printable(text), known, _printable(traceback))
 
 
 def _crash(status: int | None) -> Fault:
@@ -77,7 +77,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def printable(text: str) -> str:
+def _printable(text: str) -> str:
     """The text without characters that would steer a terminal, cut to a few kB."""
     shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text[:_TEXT])
     return shown[:_TEXT]

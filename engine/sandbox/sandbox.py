@@ -16,10 +16,10 @@ from engine.errors import ParamError
 from engine.sandbox.compare import same
 from engine.sandbox.guard import MAX_SOURCE
 from engine.sandbox.inside.codec import TooLarge, Unencodable, encode
+from engine.sandbox.job import Job
 from engine.sandbox.outcome import Fault, Outcome
-from engine.sandbox.reading import read_answer
+from engine.sandbox.runner import Runner, RunnerLost
 from engine.sandbox.tiers import TIERS, first_worker, new_worker
-from engine.sandbox.worker import Job, Worker, WorkerLost
 
 __all__ = ["Sandbox", "Twice", "shared"]
 
@@ -38,10 +38,32 @@ class Twice:
 
 
 class _Slot:
-    """Room for one job at a time: a worker for each hash seed, started when needed."""
+    """Room for one job at a time: a worker for each place in _SEEDS, started when needed."""
 
     def __init__(self) -> None:
-        self.workers: dict[int, Worker] = {}
+        self.workers: dict[int, Runner] = {}
+        self.busy: list[Runner] = []
+
+    def run(self, job: Job, tier: str, which: int) -> Outcome:
+        """Have the job done by a worker that works, and keep it only while it does."""
+        for _ in range(2):  # a worker that was lost between jobs has not seen this one
+            worker = self.workers.pop(which, None) or new_worker(tier, _SEEDS[which])
+            self.busy.append(worker)
+            try:
+                outcome = worker.run(job)
+            except RunnerLost:
+                worker.close()
+                continue
+            except BaseException:
+                worker.stop()
+                worker.close()
+                raise
+            finally:
+                self.busy.remove(worker)
+            if worker.is_alive:
+                self.workers[which] = worker
+            return outcome
+        return Outcome(False, None, Fault("crash", "the sandbox's own process ended twice before the program"), "", 0.0)
 
     def close(self) -> None:
         while self.workers:
@@ -88,7 +110,7 @@ class Sandbox:
         """Run the program; the Outcome's value is its global RESULT.
 
         timeout_s: wall time. memory_mb: address space, the interpreter's own included. output_kb: of what it prints,
-        and of its encoded result. Raises ParamError for limits that cannot be, SandboxUnavailable if nothing may run it.
+        and of its encoded result. Raises ParamError for impossible limits, SandboxUnavailable if nothing may run it.
         """
         return self._run(_job(source, None, (), {}, timeout_s, memory_mb, output_kb), 0)
 
@@ -134,7 +156,13 @@ class Sandbox:
     def close(self) -> None:
         """End all workers; a job under way answers with a crash. A closed sandbox cannot be used again."""
         self._closed = True
+        for slot in self._all:
+            for worker in list(slot.busy):
+                worker.stop()
+        held = [self._free.get() for _ in self._all]
         self._finalizer()
+        for slot in held:  # for those who wait, so that they notice
+            self._free.put(slot)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -142,33 +170,21 @@ class Sandbox:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _run(self, job: Job | Fault, seed: int) -> Outcome:
+    def _run(self, job: Job | Fault, which: int) -> Outcome:
         if isinstance(job, Fault):
             return Outcome(False, None, job, "", 0.0)
         with self._slot() as slot:
             if self._resolved == "unsafe":
                 _log.warning("running a program outside any sandbox (tier 'unsafe')")
-            for _ in range(2):  # a worker that was lost between jobs has not seen this one
-                worker = slot.workers.get(seed)
-                if worker is None:
-                    worker = slot.workers[seed] = new_worker(self.tier, _SEEDS[seed])
-                try:
-                    answer = worker.run(job)
-                except WorkerLost:
-                    slot.workers.pop(seed).close()
-                    continue
-                if answer.status is None:
-                    slot.workers.pop(seed).close()
-                return read_answer(answer, job)
-        return Outcome(False, None, Fault("crash", "the sandbox's own process ended twice before the program"), "", 0.0)
+            return slot.run(job, str(self._resolved), which)
 
     @contextlib.contextmanager
     def _slot(self) -> Iterator[_Slot]:
         """One slot for as long as it is held; the tier is settled with the first."""
-        if self._closed:
-            raise ParamError("the sandbox is closed", next_step="make a new Sandbox")
         slot = self._free.get()
         try:
+            if self._closed:
+                raise ParamError("the sandbox is closed", next_step="make a new Sandbox")
             with self._lock:
                 if self._resolved is None:
                     self._resolved, slot.workers[0] = first_worker(self._requested, _SEEDS[0])
@@ -186,6 +202,8 @@ def _job(
         raise ParamError(f"timeout_s is {timeout_s}", allowed=f"above 0, at most {_MAX_SECONDS:g} seconds")
     if memory_mb < _MIN_MEMORY_MB:
         raise ParamError(f"memory_mb is {memory_mb}", allowed=f"{_MIN_MEMORY_MB} or more, which holds the interpreter")
+    if not (isinstance(source, str) and (function is None or function.isidentifier())):
+        raise ParamError(f"a program of type {type(source).__name__} and function {function!r}", allowed="str, a name")
     if output_kb < 1:
         raise ParamError(f"output_kb is {output_kb}", allowed="1 or more")
     if len(source) > MAX_SOURCE:
@@ -226,7 +244,7 @@ def _after_fork() -> None:
     _shared_lock = threading.Lock()
     for sandbox in list(_SANDBOXES):
         for slot in sandbox._all:
-            for worker in slot.workers.values():
+            for worker in (*slot.workers.values(), *slot.busy):
                 worker.forget()
         sandbox._finalizer.detach()
         closed = sandbox._closed

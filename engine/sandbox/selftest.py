@@ -13,66 +13,68 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.sandbox.inside.codec import BadBytes, encode
-from engine.sandbox.inside.protocol import VALUE, parse_frame
-from engine.sandbox.worker import Job, StartFailed, Worker
+from engine.sandbox.inside.codec import encode
+from engine.sandbox.job import Job
+from engine.sandbox.runner import Runner, StartFailed
 
 __all__ = ["check"]
 
-_ATTEMPTS = '''
-import os, socket
-
+_ATTEMPTS = """
 def attempts(secret, port, outside):
-    """The names of the attempts that succeeded."""
-    return [attempt.__name__ for attempt, argument in [
-        (read_a_file, secret), (connect, port), (fork, None), (signal_the_parent, None), (write_a_file, outside)
-    ] if succeeds(attempt, argument)]
+    made = {
+        "read a file": lambda: read(secret),
+        "open a socket": lambda: connect(port),
+        "fork": fork,
+        "signal the parent": signal_the_parent,
+        "write a file": lambda: write(outside),
+    }
+    return [name for name in made if succeeds(made[name])]
 
-def succeeds(attempt, argument):
+def succeeds(attempt):
     try:
-        attempt(argument)
-    except (OSError, RuntimeError):
+        attempt()
+    except Exception:
         return False
     return True
 
-def read_a_file(path):
-    with open(path, "rb") as file:
+def read(path):
+    with open(path) as file:
         file.read()
 
 def connect(port):
+    import socket
     socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
 
-def fork(_):
+def fork():
+    import os
     if os.fork() == 0:
         os._exit(0)
 
-def signal_the_parent(_):
+def signal_the_parent():
+    import os
     os.kill(os.getppid(), 0)
 
-def write_a_file(path):
+def write(path):
     with open(path, "w") as file:
         file.write("written from inside")
-'''
+"""
 
 
-def check(worker: Worker) -> None:
+def check(worker: Runner) -> None:
     """Raises `StartFailed` naming the attempts that succeeded, or why they could not be made."""
     with _targets() as (listener, secret, outside):
         args = (str(secret), listener.getsockname()[1], str(outside))
         job = encode((_ATTEMPTS, "attempts", args, {}), 2**20)
-        answer = worker.run(Job(job, seconds=10.0, memory=512 * 2**20, output=2**16))
-        try:
-            what, found = parse_frame(answer.result)
-        except BadBytes as error:
-            raise StartFailed(f"its self-test gave no answer: {error}, wait status {answer.status}") from None
-        if what != VALUE or type(found) is not list:
-            raise StartFailed(f"its self-test failed: {found[1] if what != VALUE else found!r}")
-        escaped = {str(name) for name in found}
+        outcome = worker.run(Job(job, seconds=10.0, memory=512 * 2**20, output=2**16))
+        if outcome.error is not None or type(outcome.value) is not list:
+            why = outcome.error.text if outcome.error else repr(outcome.value)
+            raise StartFailed(f"its self-test gave no answer: {why}")
+        escaped = {str(name) for name in outcome.value}
         if outside.exists():
-            escaped.add("write_a_file")
+            escaped.add("write a file")
         with contextlib.suppress(BlockingIOError):
             listener.accept()[0].close()
-            escaped.add("connect")
+            escaped.add("open a socket")
     if escaped:
         raise StartFailed(f"its self-test escaped: {', '.join(sorted(escaped))}")
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 from engine.errors import SandboxUnavailable
 from engine.sandbox import selftest
+from engine.sandbox.monty import MontyRunner
+from engine.sandbox.runner import Runner, StartFailed
 from engine.sandbox.spawn import bubblewrap, launch
-from engine.sandbox.worker import StartFailed, Worker
+from engine.sandbox.worker import Worker
 
 __all__ = ["AUTOMATIC", "TIERS", "first_worker", "new_worker", "reasons"]
 
-TIERS = ("namespaces", "process", "unsafe")
-AUTOMATIC = ("namespaces", "process")  # what "auto" tries, in this order
+TIERS = ("namespaces", "process", "monty", "unsafe")
+AUTOMATIC = ("namespaces", "process", "monty")  # what "auto" tries, in this order
 
 _passed: set[str] = set()  # the tiers whose self-test this process has seen to hold
 _reasons: dict[str, str] = {}  # why a tier is not to be had, so that it is tried once
@@ -23,7 +26,7 @@ def reasons() -> dict[str, str]:
     return dict(_reasons)
 
 
-def first_worker(requested: str, hash_seed: int) -> tuple[str, Worker]:
+def first_worker(requested: str, hash_seed: int) -> tuple[str, Runner]:
     """The tier to use and a worker of it, tested; raises SandboxUnavailable. A named tier never becomes another."""
     wanted = AUTOMATIC if requested == "auto" else (requested,)
     for tier in wanted:
@@ -37,7 +40,7 @@ def first_worker(requested: str, hash_seed: int) -> tuple[str, Worker]:
     raise SandboxUnavailable(f"nothing here may run the code of a model ({why})", next_step=_next_step())
 
 
-def new_worker(tier: str, hash_seed: int) -> Worker:
+def new_worker(tier: str, hash_seed: int) -> Runner:
     """One more worker of a tier that works; raises SandboxUnavailable if it no longer does."""
     try:
         return _tested(tier, hash_seed)
@@ -45,15 +48,8 @@ def new_worker(tier: str, hash_seed: int) -> Worker:
         raise SandboxUnavailable(f"the sandbox's tier '{tier}' no longer starts: {error}") from None
 
 
-def _tested(tier: str, hash_seed: int) -> Worker:
-    if tier != "unsafe" and not sys.platform.startswith("linux"):
-        raise StartFailed(f"it needs Linux, and this is {sys.platform}")
-    if tier == "namespaces" and bubblewrap() is None:
-        raise StartFailed("bubblewrap is not installed")
-    try:
-        worker = Worker(launch(tier, hash_seed))
-    except (OSError, ValueError) as error:
-        raise StartFailed(str(error)) from None
+def _tested(tier: str, hash_seed: int) -> Runner:
+    worker = _started(tier, hash_seed)
     if tier not in _passed and tier != "unsafe":
         try:
             selftest.check(worker)
@@ -64,9 +60,22 @@ def _tested(tier: str, hash_seed: int) -> Worker:
     return worker
 
 
+def _started(tier: str, hash_seed: int) -> Runner:
+    if tier == "monty":
+        return MontyRunner()
+    if tier != "unsafe" and not sys.platform.startswith("linux"):
+        raise StartFailed(f"it needs Linux, and this is {sys.platform}")
+    if tier == "namespaces" and bubblewrap() is None:
+        raise StartFailed("bubblewrap is not installed")
+    try:
+        return Worker(launch(tier, hash_seed))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise StartFailed(str(error)) from None
+
+
 def _next_step() -> str:
     if not sys.platform.startswith("linux"):
-        return "run this on Linux, in a container for instance"
+        return "run this on Linux, in a container for instance, or pip install 'trace-engine[monty]'"
     return (
         "install bubblewrap (pip install 'trace-engine[sandbox]', or apt install bubblewrap) and allow user "
         "namespaces, or use a kernel with seccomp; `engine doctor` says what works. ENGINE_SANDBOX=unsafe runs "

@@ -10,13 +10,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from typing import IO, cast
 
 from engine.sandbox.inside import protocol
+from engine.sandbox.job import Answer, Job
+from engine.sandbox.outcome import Outcome
+from engine.sandbox.reading import read_answer
+from engine.sandbox.runner import RunnerLost, StartFailed
 from engine.sandbox.spawn import Launch
 
-__all__ = ["Answer", "Job", "StartFailed", "Worker", "WorkerLost"]
+__all__ = ["Worker"]
 
 _START_S = 20.0
 _GRACE_S = 2.0  # for the warm process to end a late child, before it is ended itself
@@ -24,38 +27,8 @@ _CHUNK = 2**16
 _FRAME_ROOM = 2**15  # an error's frame may be larger than the value that is allowed
 
 
-class StartFailed(Exception):
-    """The warm process did not come up; the text says why."""
-
-
-class WorkerLost(Exception):
-    """The warm process ended before it took the job, so the job can go to another."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one child is given: its job as bytes of `codec`, and its limits."""
-
-    data: bytes
-    seconds: float
-    memory: int  # bytes
-    output: int  # bytes of output, and of the encoded result
-
-
-@dataclass
-class Answer:
-    """What came back, unread: bytes of the result pipe and of the output, and how the child ended."""
-
-    result: bytes
-    output: bytes
-    seconds: float
-    status: int | None = None  # as of wait(2); None where the warm process was lost with the child
-    is_late: bool = False
-    is_over: bool = False  # too much output or too large a result
-
-
 class Worker:
-    """One warm process. Not thread-safe: whoever has it, has it alone."""
+    """One warm process, a `Runner` of the tiers that are processes."""
 
     def __init__(self, launch: Launch) -> None:
         """Start and wait until it is ready; raises `StartFailed`."""
@@ -100,10 +73,9 @@ class Worker:
             raise StartFailed(lines[-1] if lines else f"it did not start within {_START_S:g} s")
         self.control.setblocking(True)
 
-    def run(self, job: Job) -> Answer:
-        """Have a fresh child do the job; raises `WorkerLost` if there is no longer anyone to give it to."""
+    def run(self, job: Job) -> Outcome:
+        """Have a fresh child do the job; raises `RunnerLost` if there is no longer anyone to give it to."""
         self.jobs += 1
-        start = time.monotonic()
         result, their_result = os.pipe()
         output, their_output = os.pipe()
         try:
@@ -114,13 +86,10 @@ class Worker:
                 os.close(their_output)
             for descriptor in (result, output):
                 os.set_blocking(descriptor, False)
-            answer = _Exchange(self, job, result, output).finish()
+            return read_answer(_Exchange(self, job, result, output).finish(), job)
         finally:
             os.close(result)
             os.close(output)
-        if answer.status is None:
-            answer.seconds = time.monotonic() - start
-        return answer
 
     def _order(self, job: Job, result: int, output: int) -> None:
         order = protocol.ORDER.pack(protocol.RUN, self.jobs, job.seconds, job.memory, job.output)
@@ -128,18 +97,31 @@ class Worker:
             try:
                 socket.send_fds(self.control, [order], [file.fileno(), result, output])
             except OSError as error:
-                raise WorkerLost(str(error)) from None
+                raise RunnerLost(str(error)) from None
 
     def stop_job(self) -> None:
         with contextlib.suppress(OSError):
             self.control.sendall(protocol.ORDER.pack(protocol.KILL, self.jobs, 0.0, 0, 0))
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes jobs, as far as is known."""
+        return self.control.fileno() != -1
+
+    def stop(self) -> None:
+        """End it and what it runs, from any thread; the thread that has it notices."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the warm process and all that it started."""
+        with contextlib.suppress(OSError):  # at which it ends by itself, and bubblewrap after it: no zombie for init
+            self.control.shutdown(socket.SHUT_RDWR)
         self.control.close()
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        try:
+            self.process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.stop()
             self.process.wait()
 
     def forget(self) -> None:
@@ -159,21 +141,23 @@ class _Exchange:
         self.poll = select.poll()
         for descriptor in (result, output, worker.control.fileno()):
             self.poll.register(descriptor, select.POLLIN)
-        self.end = time.monotonic() + job.seconds + _GRACE_S
+        self.start = time.monotonic()
+        self.end = self.start + job.seconds + _GRACE_S
 
     def finish(self) -> Answer:
+        """What came back; if the warm process is lost, or does not answer, it is ended."""
         status = self._wait()
+        if status is None:
+            self.worker.stop()
+            self.worker.close()
         for descriptor in self.parts:  # the child has ended, so all it wrote is there
             while self._read(descriptor) > 0:
                 pass
-        answer = Answer(bytes(self.parts[self.result]), bytes(self.parts[self.output]), 0.0, is_over=self.is_over)
+        result, output, now = bytes(self.parts[self.result]), bytes(self.parts[self.output]), time.monotonic()
         if status is None:
-            answer.is_late = time.monotonic() >= self.end
-            self.worker.close()
-        else:
-            _, answer.status, late, answer.seconds = protocol.STATUS.unpack(status)
-            answer.is_late = bool(late)
-        return answer
+            return Answer(result, output, now - self.start, None, is_late=now >= self.end, is_over=self.is_over)
+        _, how, is_late, seconds = protocol.STATUS.unpack(status)
+        return Answer(result, output, seconds, how, is_late=bool(is_late), is_over=self.is_over)
 
     def _wait(self) -> bytes | None:
         """The STATUS message; None when the warm process is gone, or does not answer in time."""
@@ -181,13 +165,19 @@ class _Exchange:
         while (remaining := self.end - time.monotonic()) > 0:
             for descriptor, _ in self.poll.poll(remaining * 1000):
                 if descriptor == control.fileno():
-                    with contextlib.suppress(OSError):
-                        status = control.recv(protocol.STATUS.size)
-                        return status if len(status) == protocol.STATUS.size else None
-                    return None
+                    return self._status()
                 if self._read(descriptor) == 0:
                     self.poll.unregister(descriptor)
         return None
+
+    def _status(self) -> bytes | None:
+        try:
+            status = self.worker.control.recv(protocol.STATUS.size)
+        except ConnectionResetError:  # its end closed with our order unread
+            raise RunnerLost("it ended before it read the order") from None
+        except OSError:
+            return None
+        return status if len(status) == protocol.STATUS.size else None
 
     def _read(self, descriptor: int) -> int:
         """Read what is there and keep what is allowed; how many bytes it was, 0 at the end, -1 if there is none yet."""

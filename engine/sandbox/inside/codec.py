@@ -109,12 +109,13 @@ _WORDS: dict[type, Callable[[Any], bytes]] = {
 _CONTAINERS: dict[type, bytes] = {list: b"l", tuple: b"t", dict: b"d", set: b"S", frozenset: b"Z"}
 
 
-def decode(data: bytes, *, cpu_s: float = 5.0) -> Any:
-    """The value of `encode`'s bytes; raises `BadBytes` for anything else, and once it took `cpu_s` of processor time.
+def decode(data: bytes) -> Any:
+    """The value of `encode`'s bytes; raises `BadBytes` for anything else.
 
-    The bytes may be an attacker's: keys that collide on purpose make a dict quadratic, and the clock ends that.
+    The bytes may be an attacker's: keys that collide on purpose make a dict quadratic. So reading may take half a second
+    of processor time and another for each MiB, four times and more what the slowest honest bytes take.
     """
-    reader = _Reader(data, cpu_s)
+    reader = _Reader(data, 0.5 + len(data) / 2**20)
     try:
         value = reader.value(0)
     except (struct.error, UnicodeDecodeError, TypeError, IndexError) as error:

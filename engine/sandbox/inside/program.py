@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import linecache
 import sys
 import types
 from typing import Any
@@ -53,6 +54,7 @@ def _value(source: str, function: str | None, args: tuple[Any, ...], kwargs: dic
     # A module of that name has to be there: dataclasses, typing and pickle look classes up in it.
     module = types.ModuleType("__main__" if function is None else "program")
     sys.modules[module.__name__] = module
+    linecache.cache[FILE] = (len(source), None, source.splitlines(keepends=True), FILE)
     try:
         exec(code, module.__dict__)
         if function is None:

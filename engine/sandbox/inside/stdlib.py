@@ -30,10 +30,10 @@ USUAL = [
 ]
 EXTENSIONS = [
     "_asyncio", "_bisect", "_blake2", "_bz2", "_contextvars", "_csv", "_ctypes", "_datetime", "_decimal",
-    "_elementtree", "_hashlib", "_heapq", "_json", "_lsprof", "_lzma", "_md5", "_multiprocessing", "_opcode", "_pickle", "_posixshmem",
-    "_posixsubprocess", "_queue", "_random", "_sha1", "_sha2", "_sha256", "_sha3", "_sha512", "_socket", "_statistics",
-    "_struct", "_typing", "_uuid", "_zoneinfo", "array", "binascii", "cmath", "fcntl", "grp", "math", "mmap", "pyexpat",
-    "resource", "select", "termios", "unicodedata", "zlib",
+    "_elementtree", "_hashlib", "_heapq", "_json", "_lsprof", "_lzma", "_md5", "_multiprocessing", "_opcode",
+    "_pickle", "_posixshmem", "_posixsubprocess", "_queue", "_random", "_sha1", "_sha2", "_sha256", "_sha3",
+    "_sha512", "_socket", "_statistics", "_struct", "_typing", "_uuid", "_zoneinfo", "array", "binascii",
+    "cmath", "fcntl", "grp", "math", "mmap", "pyexpat", "resource", "select", "termios", "unicodedata", "zlib",
 ]
 # fmt: on
 LEFT_OUT = {

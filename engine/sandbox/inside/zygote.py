@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, cast
 
 from engine.sandbox.inside import lockdown, program, protocol, stdlib
 from engine.sandbox.inside.codec import encode
@@ -170,14 +170,15 @@ def _descriptors(job: int, result: int, output: int) -> None:
     for place in range(len(wanted)):
         os.dup2(_ASIDE + place, place, inheritable=False)
     os.closerange(len(wanted), _MOST)
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc, assignment]  # noqa: SIM115
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = _stream(1), _stream(2)  # type: ignore[misc]
+    sys.stdin, sys.stdout, sys.stderr = _stream(0, "r"), _stream(1, "w"), _stream(2, "w")
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore
 
 
-def _stream(descriptor: int) -> TextIO:
-    """The program's standard output, or error, which is written line by line."""
+def _stream(descriptor: int, mode: str) -> TextIO:
+    """A standard stream of the program; error is written line by line."""
     buffering = 1 if descriptor == 2 else -1
-    return open(descriptor, "w", buffering, encoding="utf-8", errors="backslashreplace", closefd=False)
+    stream = open(descriptor, mode, buffering, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    return cast(TextIO, stream)
 
 
 def _send(data: bytes) -> None:
