@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from engine.errors import ParamError, SandboxUnavailable, TraceError
+from engine import sandbox
+from engine.errors import ParamError, TraceError
 from engine.params import Param
 from engine.sieve import is_proposable
 from engine.trace import Graph, Module, ParamNode
@@ -31,7 +32,7 @@ def unique(params: Iterable[Param]) -> list[Param]:
 def check_params(params: Sequence[Param]) -> None:
     """Refuse a set of parameters that cannot be optimized.
 
-    Raises TraceError (none), SandboxUnavailable (nothing but code), ParamError (two of one name).
+    Raises TraceError (none), SandboxUnavailable (only code, and nothing may run it), ParamError (two of one name).
     """
     if not params:
         raise TraceError(
@@ -39,16 +40,12 @@ def check_params(params: Sequence[Param]) -> None:
             allowed="values made with trace.param(...), or a trace.Module that holds some",
             next_step='mark what may change, for example instruction = trace.param("Answer briefly.")',
         )
-    if all(param.kind == "code" for param in params):
-        raise SandboxUnavailable(
-            "every parameter of the workflow is code, and code that a model wrote may only run in a sandbox",
-            next_step="add a parameter of another kind; there is no sandbox in this version",
-        )
     if not any(map(is_proposable, params)):
+        if any(param.kind == "code" for param in params):
+            _ = sandbox.shared().tier  # raises SandboxUnavailable, with what is missing
         raise TraceError(
-            "every parameter of the workflow is code or weights",
-            allowed="text, number, integer, choice, flag and json",
-            next_step="train weights with `engine rl train`",
+            "no parameter of the workflow can be optimized: " + "; ".join(left_out(params)),
+            allowed="text, number, integer, choice, flag, json, and the code of functions",
         )
     by_name: dict[str, Param] = {}
     for param in params:
@@ -59,6 +56,11 @@ def check_params(params: Sequence[Param]) -> None:
                 place=", ".join(_place(p) for p in (other, param)),
                 next_step="give each a name of its own: trace.param(..., name=...)",
             )
+
+
+def left_out(params: Iterable[Param]) -> list[str]:
+    """'parse: nothing here may run the code...' for each parameter for which nothing can be proposed."""
+    return [f"{param.name}: {param.obstacle}" for param in params if param.obstacle]
 
 
 def _place(param: Param) -> str:

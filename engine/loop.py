@@ -12,6 +12,7 @@ from typing import Any
 from engine.acceptance import Rule, bootstrap_interval
 from engine.awaiting import Awaiter
 from engine.budget import Budget, Ledger
+from engine.discovery import left_out
 from engine.evaluation import Evaluator
 from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
@@ -148,6 +149,8 @@ class _Job:
         terminal.say(f"run folder: {self.record.path}")
         start = begin(self.task, self.program, self.evaluator, self.ledger, self.record)
         self.evaluator.params = start.params
+        for reason in left_out([param for param in start.params if param.kind == "code"]):
+            terminal.say(f"left out of what is optimized: {reason}")
         optimizer = self.task.optimizer or self._chosen(start, terminal)
         llm = self._llm(optimizer)
         search = Search(self._parts(start, optimizer, llm, terminal), start.initial, start.history)

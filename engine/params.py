@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
-from engine.errors import ParamError, SandboxUnavailable
-from engine.graph.code import Compiler, assigned_name, check_source
+from engine.errors import ParamError
+from engine.graph.code import Compiler, assigned_name, check_source, signature_text
 from engine.graph.operators import Operators
+from engine.graph.sandboxed import Limits, SandboxedVersions
 from engine.graph.state import STATE
 from engine.kinds import Constraint, Kind, Rule, kind_of
 
 Author = Literal["user", "model"]
-_OVERLAY: ContextVar[Mapping[Param, Any] | None] = ContextVar("engine.params.overlay", default=None)
+_OVERLAY: ContextVar[Mapping[Param, tuple[Any, Author]] | None] = ContextVar("engine.params.overlay", default=None)
 
 
 class Param(Operators):
@@ -25,7 +26,9 @@ class Param(Operators):
     Used as an operand it acts as its value (recorded in a recording), and so do its attributes
     other than those named here. `value`: an overlay's (see `using`) before the stored one; `version`
     counts the stored ones, from 0; `author` wrote the present one; `origin`: file and line of the
-    call, or of the function, that it came from. Compare parameters with `is`: `==` compares values.
+    call, or of the function, that it came from. Code whose author is "model" runs in the sandbox until the
+    user adopts it; a text that the user wrote too is the user's. Compare parameters with `is`: `==`
+    compares values.
     """
 
     _stored: tuple[Any, int, Author] | None = None
@@ -43,6 +46,7 @@ class Param(Operators):
         constraint: Constraint | None = None,
         origin: tuple[str, int] | None = None,
         compiler: Compiler | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.name, self.description, self.origin = name, description, origin
         self._compiler = compiler
@@ -51,7 +55,12 @@ class Param(Operators):
             container = type(value) if kind == "json" and isinstance(value, dict | list) else None
             self._rule = Rule(kind, ge, le, tuple(choices or ()), constraint, container)
             if kind == "code" and compiler is None:
-                self._compiler = Compiler(check_source(value, value), None)
+                self._compiler = Compiler(check_source(value), None)
+            if self._compiler is not None:
+                value = self._compiler.text
+                self._compiler.compile(value)
+                self._sandboxed = SandboxedVersions(name, self._compiler, limits or Limits())
+            self._own = {value} if kind == "code" else set()
             self._stored = (self.check(value), 0, "user")
 
     @property
@@ -76,11 +85,11 @@ class Param(Operators):
 
     @property
     def version(self) -> int:
-        return self._present[1]
+        return self._stored_now[1]
 
     @property
     def author(self) -> Author:
-        return self._present[2]
+        return self._shown[1]
 
     @property
     def value(self) -> Any:
@@ -91,10 +100,16 @@ class Param(Operators):
 
     def current(self) -> Any:
         """The value object itself, not noted as read; not to be changed."""
+        return self._shown[0]
+
+    @property
+    def _shown(self) -> tuple[Any, Author]:
+        """The value and its author: an overlay's before the stored one."""
         overlay = _OVERLAY.get()
         if overlay is not None and self in overlay:
             return overlay[self]
-        return self._present[0]
+        value, _, author = self._stored_now
+        return value, author
 
     def _peek(self) -> Any:
         """The value, as a copy where it could be changed in place; not noted as read."""
@@ -109,20 +124,44 @@ class Param(Operators):
             return self._rule.check(value)
 
     def set(self, value: Any, *, author: Author = "user") -> None:
-        """Store a new version. Raises ParamError, and SandboxUnavailable for code that a model wrote."""
-        self.admit(value, author)
-        self._stored = (self.check(value), self.version + 1, author)
+        """Store a new version. Code of a model is read here and never run outside the sandbox. Raises ParamError."""
+        checked, author = self.admit(value, author)
+        if self.kind == "code" and author == "user":
+            self._own.add(checked)
+        self._stored = (checked, self.version + 1, author)
 
-    def admit(self, value: Any, author: Author) -> None:
-        """Raise SandboxUnavailable if the value is code that must not run in this process."""
-        if self.kind == "code" and author == "model" and value != self._present[0]:
-            raise SandboxUnavailable(
-                "this version of the code was written by a model, and code of a model does not run in this process",
-                place=f"parameter '{self.name}'",
-                allowed="code that you wrote, or have read and adopted",
-                next_step="read it, then adopt it with param.set(code, author='user'); "
-                "or leave trainable code out of what is optimized",
-            )
+    def adopt(self) -> None:
+        """Make the stored value the user's own: code of a model then runs in this process, with all that it may do.
+
+        Read it first. Raises ParamError where it does not compile.
+        """
+        value, version, _ = self._stored_now
+        self.admit(value, "user")
+        if self.kind == "code":
+            self._own.add(value)
+        self._stored = (value, version, "user")
+
+    def admit(self, value: Any, author: Author) -> tuple[Any, Author]:
+        """The value as it would be stored, and its author: of code that the user wrote too, the user.
+
+        Raises ParamError, for code of a model also where it needs what the sandbox has not.
+        """
+        checked = self.check(value)
+        if self._compiler is None:
+            return checked, author
+        with _at(self.name):
+            if author == "user" or checked in self._own:
+                self._compiler.compile(checked)
+                return checked, "user"
+            self._sandboxed.check(checked)
+        return checked, author
+
+    @property
+    def obstacle(self) -> str:
+        """Why an optimizer can propose nothing for it that would run, or nothing."""
+        if self.kind == "weights":
+            return "weights are trained with `engine rl train`, not proposed"
+        return self._sandboxed.obstacle if self.kind == "code" else ""
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of its values, with the description."""
@@ -135,12 +174,19 @@ class Param(Operators):
         return str(self.current())
 
     @property
-    def function(self) -> Callable[..., Any]:
-        """The function that the present source defines; compiled once a version."""
-        return self._needs_code().function(self.current())
+    def signature(self) -> str:
+        """'def parse(text: str) -> int', which every version of a parameter of kind "code" has."""
+        return signature_text(self._needs_code().definition)
 
     @property
-    def _present(self) -> tuple[Any, int, Author]:
+    def function(self) -> Callable[..., Any]:
+        """The function that the present source defines; a model's is run by the sandbox. Made once a version."""
+        compiler = self._needs_code()
+        value, author = self._shown
+        return compiler.function(value) if author == "user" else self._sandboxed.function(value)
+
+    @property
+    def _stored_now(self) -> tuple[Any, int, Author]:
         if self._stored is None:
             raise AttributeError("the parameter has no value yet")
         return self._stored
@@ -199,13 +245,10 @@ def param(
 def using(values: Mapping[Param, Any], *, author: Author = "model") -> Iterator[None]:
     """Let parameters show other values in this context only; the stored ones stay.
 
-    Threads and tasks do not see each other's. author: who wrote the values; code of a model is
-    refused as `Param.set` does. Raises ParamError for a value that its parameter refuses.
+    Threads and tasks do not see each other's. author: who wrote the values; code of a model runs in the
+    sandbox. Raises ParamError for a value that its parameter refuses.
     """
-    checked = {}
-    for key, value in values.items():
-        key.admit(value, author)
-        checked[key] = key.check(value)
+    checked = {key: key.admit(value, author) for key, value in values.items()}
     token = _OVERLAY.set({**(_OVERLAY.get() or {}), **checked})
     try:
         yield

@@ -118,6 +118,7 @@ def text_of(value: Any, limit: int = MAX_TEXT) -> str:
 def _failure(error: Exception, output: str, graph: trace.Graph, started: float) -> Run:
     """A run that ended in an exception; where a traced call raised it, that call is the output."""
     node = error_node(error)
-    feedback = Feedback(text=f"{type(error).__name__}: {error}") if node is None else node.feedback
+    told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    feedback = Feedback(text=told) if node is None else node.feedback
     outcome = Outcome(feedback, output, time.perf_counter() - started, failed=True)
     return Run(outcome, graph, node, error)

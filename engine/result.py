@@ -12,7 +12,6 @@ from engine.optimizers.base import Evaluation
 from engine.params import Param
 from engine.progress import number
 from engine.report import write_report
-from engine.sieve import NOT_PROPOSABLE
 from engine.source_diff import Change, SourceDiff, source_diff
 
 
@@ -74,7 +73,8 @@ class ParamRecord:
 class Result:
     """The result of `optimize`.
 
-    `best`: the values found, already set on the workflow's parameters; `score` and `baseline`: mean scores
+    `best`: the values found, already set on the workflow's parameters (found code goes on running in the sandbox until
+    its parameter's `adopt()`, or until `diff()` is applied to the file); `score` and `baseline`: mean scores
     of the best and of the starting values on the data (None where feedback has no scores); `validation`:
     None without held-out examples, or where the run was stopped; `history`: every evaluation, the
     starting values' first; `stopped_by`: the limit that ended the search ("evaluations", "invalid"...),
@@ -100,7 +100,7 @@ class Result:
         records = {record.name: record for record in self.params}
         for param in self.parameters:
             value = getattr(records[param.name], to)
-            if param.kind not in NOT_PROPOSABLE and param.value != value:
+            if param.kind != "weights" and param.value != value:
                 param.set(value, author="model")
 
     def report(self) -> Path:

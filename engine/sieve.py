@@ -11,11 +11,6 @@ from engine.optimizers.base import Candidate, values_key
 from engine.params import Param
 from engine.program import text_of
 
-NOT_PROPOSABLE = {
-    "code": "code that a model wrote may only run in a sandbox, and there is none here",
-    "weights": "weights are trained with `engine rl train`, not proposed",
-}
-
 
 @dataclass(frozen=True)
 class Refused:
@@ -72,15 +67,15 @@ class Sieve:
             if param is None:
                 hint = did_you_mean(str(name), self._params)
                 return f"no parameter '{name}'.{hint} There are: {', '.join(self._params)}"
-            if param.kind in NOT_PROPOSABLE:
-                return f"{name}: {NOT_PROPOSABLE[param.kind]}"
+            if param.obstacle:
+                return f"{name}: {param.obstacle}"
             try:
-                param.check(value)
+                param.admit(value, "model")
             except ParamError as error:
                 return f"{name}: {error.message}"
         return ""
 
 
 def is_proposable(param: Param) -> bool:
-    """Whether an optimizer may propose values of this parameter."""
-    return param.kind not in NOT_PROPOSABLE
+    """Whether an optimizer may propose values of this parameter: not of weights, nor of code that nothing could run."""
+    return not param.obstacle

@@ -79,7 +79,7 @@ def choose_optimizer(start: Start, saved: Mapping[str, Any] | None = None) -> tu
     """
     if saved is not None:
         return optimizers.make(saved["arm"]), f"{saved['arm']}: chosen when the run began"
-    kinds = {param.kind for param in start.params}
+    kinds = {param.kind for param in start.params if is_proposable(param)}
     note = ""
     if kinds <= PLAIN_KINDS:
         if "numeric" in optimizers.names():

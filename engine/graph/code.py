@@ -11,10 +11,12 @@ import linecache
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import ParamError
+from engine.graph.guard import parsed, unfenced
 
 Def = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -53,23 +55,29 @@ def assigned_name(frame: types.FrameType) -> str | None:
     return None
 
 
-def check_source(text: object, original: str) -> str:
-    """The text, if it is one function with the name and signature of the original.
+def check_source(text: object, original: Def | None = None) -> str:
+    """The text, if it is one function with the name and signature of the original; nothing is compiled or run.
 
-    Raises ParamError with what is wrong: not Python, not one function, another name, other parameters.
+    A Markdown fence around it is taken off. Raises ParamError with what is wrong: not Python, not one
+    function, another name, other parameters (annotations may differ; decorators are not looked at).
     """
     if not isinstance(text, str):
         raise ParamError(f"code is {type(text).__name__}, not text", allowed="the source of one function")
-    new, old = _definition(text), _definition(original)
-    for what in ("name", "kind", "parameters"):
-        before, after = _traits(old)[what], _traits(new)[what]
+    text = unfenced(text.replace("\r\n", "\n").replace("\r", "\n"))
+    new = definition_of(text)
+    old = original or new
+    try:
+        before_after = {what: (before, _traits(new)[what]) for what, before in _traits(old).items()}
+    except RecursionError:
+        raise ParamError("the code's signature is nested too deeply to be read") from None
+    for what, (before, after) in before_after.items():
         if before != after:
             raise ParamError(
                 f"the function's {what} changed from '{before}' to '{after}'",
                 allowed=f"a function that keeps its signature: {signature_text(old)}",
                 next_step="change the body only",
             )
-    return _dedented(tuple(text.splitlines(keepends=True)), None).strip("\n") + "\n"
+    return _flush(text).strip("\n") + "\n"
 
 
 def signature_text(definition: Def) -> str:
@@ -79,27 +87,37 @@ def signature_text(definition: Def) -> str:
 
 
 class Compiler:
-    """Functions for the versions of one piece of source; each compiled once, the last few kept.
+    """Functions for the versions of one piece of source that the user wrote; each compiled once, the last few kept.
 
     The first version is the reference function itself. Others get its globals, defaults and
-    closure, so they see what it saw.
+    closure, so they see what it saw. `definition` is the first version's syntax.
     """
 
     KEPT = 32
 
     def __init__(self, text: str, reference: types.FunctionType | None) -> None:
         self.text, self.reference = text, reference
+        self.definition = _only_definition(ast.parse(_flush(text)))
+        self._checked: OrderedDict[str, str] = OrderedDict()
         self._compiled: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._count = 0
 
     def check(self, text: object) -> str:
-        """The text as a version of this source. Raises ParamError; runs nothing."""
-        checked = check_source(text, self.text)
+        """The text as a version of this source, whoever wrote it. Raises ParamError; compiles and runs nothing."""
+        if not isinstance(text, str) or text == self.text:
+            return text if isinstance(text, str) else check_source(text)
+        found = self._checked.get(text)
+        if found is None:
+            found = self._checked[text] = check_source(text, self.definition)
+            _keep(self._checked, self.KEPT)
+        return found
+
+    def compile(self, text: str) -> None:
+        """Compile a version that the user wrote. Raises ParamError for what only the compiler sees."""
         try:
-            self.function(checked)
-        except (SyntaxError, ValueError) as error:  # what only the compiler sees: a stray `nonlocal`, `await`
+            self.function(text)
+        except (SyntaxError, ValueError) as error:
             raise ParamError(f"the code does not compile: {error}", allowed="the source of one function") from None
-        return checked
 
     def function(self, text: str) -> Callable[..., Any]:
         """The function of a version that the user wrote; runs nothing of the text."""
@@ -108,14 +126,13 @@ class Compiler:
         found = self._compiled.get(text)
         if found is None:
             found = self._compiled[text] = self._build(text)
-            if len(self._compiled) > self.KEPT:
-                _, dropped = self._compiled.popitem(last=False)
+            for dropped in _keep(self._compiled, self.KEPT):
                 linecache.cache.pop(dropped.__code__.co_filename, None)
         return found
 
     def _build(self, text: str) -> Callable[..., Any]:
         """The code object taken out of a compiled module: the `def` statement itself is never executed."""
-        definition, reference = _definition(text), self.reference
+        definition, reference = _only_definition(ast.parse(_flush(text))), self.reference
         self._count += 1
         file = f"<{definition.name}, version {self._count} of {id(self):x}>"
         # Traceback lines come from linecache; an entry without a time is never dropped by checkcache.
@@ -127,7 +144,7 @@ class Compiler:
         compiled = compile(ast.fix_missing_locations(module), file, "exec", flags, dont_inherit=True)
         code = _nested(_nested(compiled, "enclosing"), definition.name)
         if reference is None:
-            return types.FunctionType(code, {"__builtins__": __builtins__}, definition.name)
+            return _with_literal_defaults(types.FunctionType(code, {"__builtins__": __builtins__}), definition.args)
         cells = dict(zip(free, reference.__closure__ or (), strict=True))
         closure = tuple(cells[name] for name in code.co_freevars)
         function = types.FunctionType(code, reference.__globals__, code.co_name, reference.__defaults__, closure)
@@ -137,14 +154,27 @@ class Compiler:
         return function
 
 
-def _definition(text: str) -> Def:
-    """The one function that the text defines. Raises ParamError."""
-    try:
-        body = ast.parse(_dedented(tuple(text.splitlines(keepends=True)), None)).body
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        where = f" at line {line}" if line else ""
-        raise ParamError(f"the code is not Python{where}: {error}", allowed="the source of one function") from None
+def _with_literal_defaults(function: types.FunctionType, given: ast.arguments) -> types.FunctionType:
+    """A function of no module takes its defaults from the text. Raises ValueError where they are no literals."""
+    function.__globals__[function.__name__] = function
+    function.__defaults__ = tuple(map(ast.literal_eval, given.defaults))
+    named = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    function.__kwdefaults__ = {arg.arg: ast.literal_eval(value) for arg, value in named if value is not None}
+    return function
+
+
+def definition_of(text: str) -> Def:
+    """The one function that a text of a model defines, read behind the limits of `guard`. Raises ParamError."""
+    return _only_definition(parsed(_flush(text)))
+
+
+def is_generator(definition: Def) -> bool:
+    """Whether the function has a `yield` of its own."""
+    return any(isinstance(part, ast.Yield | ast.YieldFrom) for part in _own_parts(definition))
+
+
+def _only_definition(tree: ast.Module) -> Def:
+    body = tree.body
     if len(body) != 1 or not isinstance(body[0], Def):
         held = ", ".join(type(statement).__name__ for statement in body) or "nothing"
         raise ParamError(
@@ -156,15 +186,14 @@ def _definition(text: str) -> Def:
 
 def _traits(definition: Def) -> dict[str, str]:
     """What a new version must not change; annotations may."""
-    is_generator = any(isinstance(part, ast.Yield | ast.YieldFrom) for part in _own_parts(definition))
     return {
         "name": definition.name,
-        "kind": _keyword(definition) + (" with yield" if is_generator else ""),
-        "parameters": ast.unparse(_bare(definition.args)),
+        "kind": _keyword(definition) + (" with yield" if is_generator(definition) else ""),
+        "parameters": ast.unparse(bare(definition.args)),
     }
 
 
-def _bare(given: ast.arguments) -> ast.arguments:
+def bare(given: ast.arguments) -> ast.arguments:
     """The parameters and defaults without annotations."""
     return ast.arguments(
         posonlyargs=[ast.arg(a.arg) for a in given.posonlyargs],
@@ -194,12 +223,27 @@ def _keyword(definition: Def) -> str:
 def _enclosing(definition: Def, names: tuple[str, ...]) -> ast.FunctionDef:
     """A function around the definition that makes `names` free variables of it."""
     around: Any = ast.parse(f"def enclosing({', '.join(names)}): pass").body[0]
-    around.body = [definition]
+    own = [] if definition.name in names else [ast.Global([definition.name])]  # so that it can call itself
+    around.body = [*own, definition]
     return around  # type: ignore[no-any-return]
 
 
 def _nested(code: types.CodeType, name: str) -> types.CodeType:
     return next(const for const in code.co_consts if isinstance(const, types.CodeType) and const.co_name == name)
+
+
+def _keep(cache: OrderedDict[str, Any], most: int) -> list[Any]:
+    """Drop the oldest entries beyond `most`; what was dropped."""
+    dropped = []
+    while len(cache) > most:
+        with suppress(KeyError):  # another thread was faster
+            dropped.append(cache.popitem(last=False)[1])
+    return dropped
+
+
+def _flush(text: str) -> str:
+    """The text dedented by what its first line is indented."""
+    return _dedented(tuple(text.splitlines(keepends=True)), None)
 
 
 def _dedented(lines: tuple[str, ...], columns: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from engine.graph.node import ErrorNode
 
 _ATTRIBUTE = "__trace_node__"
+_OURS = str(Path(__file__).parent)
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 
 
@@ -40,8 +42,8 @@ def traceback_feedback(error: BaseException, trace: TracebackType | None, first_
     trace: from the function's own frame on. first_line: where that function's source begins, so
     that its line number is told as counted in the source that a reader sees.
     """
-    lines = ["".join(traceback.format_exception_only(error)).strip()]
-    frames = traceback.extract_tb(trace)
+    lines = ["".join(traceback.format_exception_only(error)).strip()]  # with its notes: a sandbox's frames are one
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_OURS)]
     for depth, frame in enumerate(frames):
         is_own = not frame.filename.startswith(_INSTALLED)
         if is_own or depth in (0, len(frames) - 1):

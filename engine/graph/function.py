@@ -12,6 +12,7 @@ from engine.graph.call import Call
 from engine.graph.code import Compiler, source_of
 from engine.graph.containers import SCALARS, Operand, plain
 from engine.graph.op import Op
+from engine.graph.sandboxed import Limits
 from engine.graph.state import STATE
 from engine.graph.tracer import Graph
 from engine.params import Param
@@ -23,7 +24,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def node(function: F, /) -> F: ...
 @overload
 def node(
-    *, trainable: bool = False, name: str | None = None, description: str | None = None, catch: bool = False
+    *,
+    trainable: bool = False,
+    name: str | None = None,
+    description: str | None = None,
+    catch: bool = False,
+    timeout_s: float = ...,
+    memory_mb: int = ...,
 ) -> Callable[[F], F]: ...
 def node(
     function: Any = None,
@@ -33,6 +40,8 @@ def node(
     name: str | None = None,
     description: str | None = None,
     catch: bool = False,
+    timeout_s: float = Limits.timeout_s,
+    memory_mb: int = Limits.memory_mb,
 ) -> Any:
     """Make a function an operator of the graph.
 
@@ -42,21 +51,26 @@ def node(
     function an async iterator of item nodes). Its body runs on plain values and is not recorded;
     parameters and nodes that it reads from outside (globals, closures, attributes) are parents too.
 
-    trainable: the source is a parameter of kind "code", at `.code` of the result. name, description:
+    trainable: the source is a parameter of kind "code", at `.code` of the result. The version that stands in the
+    file, and those that the user sets or adopts (`.code.adopt()`), run in this process; a version that a model
+    wrote runs in the sandbox, at every call. There it has copies of its arguments, which must be of built-in types
+    as its result must; what it names from outside goes with it if it is a value of built-in types, a function of
+    the same module, or comes from one of `engine.graph.scope.ALLOWED_MODULES`. timeout_s, memory_mb: limits of one
+    such call, beyond which it raises TimeoutError and MemoryError. name, description:
     in place of the function's own and its docstring. catch: an exception in the body is recorded
     as an error node with the traceback's relevant lines (`error_node(exception)` finds it) and
-    goes on as the exception that it was.
+    goes on as the exception that it was; of a trainable function always.
 
     Raises TraceError for what is not a function, and for trainable=True where no source is found.
     """
-    if function is None:
-        return functools.partial(_decorated, trainable=trainable, name=name, description=description, catch=catch)
-    return _decorated(function, trainable=trainable, name=name, description=description, catch=catch)
+    limits = Limits(timeout_s, memory_mb) if trainable else None
+    decorate = functools.partial(_decorated, limits=limits, name=name, description=description, catch=catch)
+    return decorate if function is None else decorate(function)
 
 
-def _decorated(function: Any, *, trainable: bool, name: str | None, description: str | None, catch: bool) -> Any:
+def _decorated(function: Any, *, limits: Limits | None, name: str | None, description: str | None, catch: bool) -> Any:
     if isinstance(function, staticmethod | classmethod):
-        inner = _decorated(function.__func__, trainable=trainable, name=name, description=description, catch=catch)
+        inner = _decorated(function.__func__, limits=limits, name=name, description=description, catch=catch)
         return type(function)(inner)
     if not callable(function) or isinstance(function, type):
         raise TraceError(
@@ -66,8 +80,8 @@ def _decorated(function: Any, *, trainable: bool, name: str | None, description:
         )
     stem = name or getattr(function, "__name__", type(function).__name__).strip("<>")
     op = Op(stem, "function", function, description)
-    code = _code_param(function, stem, op) if trainable else None
-    wrapper = _wrapped(function, op, code, catch)
+    code = _code_param(function, stem, op, limits) if limits else None
+    wrapper = _wrapped(function, op, code, catch or code is not None)
     wrapper.op, wrapper.code = op, code
     return wrapper
 
@@ -119,7 +133,7 @@ def _default_filler(function: Callable[..., Any]) -> Callable[..., dict[str, Any
     return fill
 
 
-def _code_param(function: Any, name: str, op: Op) -> Param:
+def _code_param(function: Any, name: str, op: Op, limits: Limits) -> Param:
     found = source_of(function)
     if found is None:
         raise TraceError(
@@ -134,4 +148,5 @@ def _code_param(function: Any, name: str, op: Op) -> Param:
         description=op.description,
         origin=(found.file, found.line),
         compiler=Compiler(found.text, function),
+        limits=limits,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.errors import ParamError, did_you_mean
-from engine.params import Param
+from engine.params import Author, Param
 
 
 class Module:
@@ -35,9 +35,11 @@ class Module:
         """Path to value, plain JSON. Live weights (values that are no text) are left to checkpoints."""
         return {path: param._peek() for path, param in self.named_parameters().items() if _is_json(param)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state_dict; loading code adopts it as the user's. All or nothing.
+    def load_state_dict(self, state: Mapping[str, Any], *, adopt: bool = False) -> None:
+        """Take up a state_dict. All or nothing.
 
+        A state does not say who wrote its code. So code that differs from what the user wrote here is taken as a
+        model's and runs in the sandbox; adopt=True, or `Param.adopt` later, makes it the user's.
         Raises ParamError for a missing or an unknown path and for a value that is refused.
         """
         params = {path: param for path, param in self.named_parameters().items() if _is_json(param)}
@@ -47,9 +49,12 @@ class Module:
         missing = [path for path in params if path not in state]
         if missing:
             raise ParamError(f"the state has no value for {', '.join(missing)}")
-        checked = {path: param.check(state[path]) for path, param in params.items()}
+        authors: dict[str, Author] = {
+            path: "model" if param.kind == "code" and not adopt else "user" for path, param in params.items()
+        }
+        checked = {path: param.admit(state[path], authors[path])[0] for path, param in params.items()}
         for path, param in params.items():
-            param.set(checked[path])
+            param.set(checked[path], author=authors[path])
 
 
 def _is_json(param: Param) -> bool:

@@ -59,8 +59,11 @@ def texts(state: State, messages: Sequence[Message], n: int, **sampling: Any) ->
 def read_value(param: Param, text: str) -> Any:
     """The value that a plain answer gives for a parameter. Raises ParamError.
 
-    Of a text, outer quotes are taken off; of a number, the first number in the answer is taken.
+    Of a text, outer quotes are taken off; of a number, the first number in the answer is taken; of code, what
+    stands in the first fence that holds a function, else the whole answer.
     """
+    if param.kind == "code":
+        return param.check(text)
     text = text.strip()
     if len(text) > 1 and QUOTES.get(text[0]) == text[-1]:
         text = text[1:-1].strip()

@@ -21,6 +21,8 @@ from engine.optimizers._words import constraint_of
 from engine.optimizers.base import Candidate, Options, State
 from engine.params import Param
 
+CODE_TOKENS = 512
+
 Turn = tuple[str, Any]
 """What the user says, and the value that answers it."""
 
@@ -42,6 +44,8 @@ class SamplingOptions(Options):
 
 def wanted(param: Param) -> str:
     """What the model is asked to write."""
+    if param.kind == "code":
+        return f"the Python function `{param.signature}`"
     return param.description or f'a value of "{param.name}"'
 
 
@@ -64,7 +68,7 @@ def fresh(param: Param, objective: str, start: Any) -> Conversation:
     shown, and from "negative" it gets to "negative 3" and not to a sentence.
     """
     ask = f"Write {wanted(param)}."
-    if param.description:
+    if param.description and param.kind != "code":
         return conversation(param, objective, "", [], ask)
     return conversation(param, objective, "", [(ask, start)], "Write another one.")
 
@@ -98,9 +102,11 @@ def ask_values(
 ) -> tuple[list[Any], list[Candidate]]:
     """n values of one parameter, and a candidate with a fault for each answer that is none.
 
-    Answers end at a line break where no value so far has one.
+    Answers end at a line break where no value so far has one; code may take as many tokens as a function needs.
     """
-    if not any("\n" in spoken(param, value) for _, value in turns):
+    if param.kind == "code":
+        sampling["max_tokens"] = max(CODE_TOKENS, sampling.get("max_tokens", 0))
+    elif not any("\n" in spoken(param, value) for _, value in turns):
         sampling["stop"] = ["\n"]
     values, faults = [], []
     for text in texts(state, messages, n, **sampling):
@@ -113,4 +119,6 @@ def ask_values(
 
 def spoken(param: Param, value: Any) -> str:
     """A value as an answer that `read_value` reads back."""
+    if param.kind == "code":
+        return f"```python\n{str(value).rstrip()}\n```"
     return str(value) if param.kind in ("text", "choice") else json.dumps(value, ensure_ascii=False)

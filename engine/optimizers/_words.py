@@ -6,7 +6,13 @@ import inspect
 import json
 from typing import Any
 
+from engine.graph.scope import ALLOWED_MODULES
 from engine.params import Param
+
+_CODE = (
+    "the whole source of one Python function that keeps its signature, {}; what it needs is defined or imported inside "
+    "it, arguments and result are of built-in types, and it may import {}"
+)
 
 
 def show(value: Any) -> str:
@@ -19,9 +25,19 @@ def about(param: Param) -> str:
     return f"  # {param.description}" if param.description else ""
 
 
+def variable(param: Param, value: Any) -> str:
+    """'(kind) name = value  # description'; code stands below its name, in a fence."""
+    if param.kind != "code":
+        return f"({param.kind}) {param.name} = {show(value)}{about(param)}"
+    fence = "```"
+    while fence in value:
+        fence += "`"
+    return f"(code) {param.name} =\n{fence}python\n{str(value).rstrip()}\n{fence}"
+
+
 def constraint_of(param: Param) -> str:
     """The limits of a parameter in one line, or nothing."""
-    parts = []
+    parts = [_CODE.format(param.signature, ", ".join(sorted(ALLOWED_MODULES)))] if param.kind == "code" else []
     if param.choices:
         parts.append("one of " + ", ".join(map(show, param.choices)))
     if param.ge is not None:

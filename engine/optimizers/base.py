@@ -84,7 +84,7 @@ class Trajectory:
 class State:
     """What an optimizer sees when it proposes; proposing changes nothing of it but `rng`.
 
-    `params`: those it may change (never code or weights); `current`: their present values;
+    `params`: those it may change (never weights); `current`: their present values;
     `initial`: the values that the search began with; `trajectories`: runs of the current values on
     some of this step's examples, the worst first; `examples`: all of this step's examples as
     text; `history`: all evaluations so far, oldest first, the starting values' first of all; `llm`:

@@ -12,7 +12,7 @@ from pydantic import Field
 from engine.graph.subgraph import Subgraph
 from engine.llm.base import Message
 from engine.optimizers._answers import suggestions
-from engine.optimizers._words import about, constraint_of, show
+from engine.optimizers._words import constraint_of, variable
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, Trajectory
 
 INSTRUCTION = Path(__file__).with_name("optoprime.md").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ class OptoPrime(Optimizer):
         """The conversation of one call."""
         sections = {
             **self._runs(state.trajectories),
-            "Variables": [f"({p.kind}) {p.name} = {show(state.current[p.name])}{about(p)}" for p in state.params],
+            "Variables": [variable(p, state.current[p.name]) for p in state.params],
             "Constraints": [f"{p.name}: {text}" for p in state.params if (text := constraint_of(p))],
             "History": self._history(state),
             "Refused": list(state.notes.get("refused", ())),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from engine.optimizers._edits import edited
 from engine.optimizers.base import Candidate, Optimizer, State
 from engine.params import Param
 
@@ -18,7 +19,8 @@ class RandomSearch(Optimizer):
 
     number, integer: uniform between ge and le; with an open side, normal around the starting value
     with standard deviation max(1, |value|), folded at the bound. choice, flag: uniform. json: the starting
-    value with its leaves redrawn. text: half of the draws are the starting text after one to three
+    value with its leaves redrawn. code: the starting source after one to three random edits of
+    an operator, a number or a call (see `_edits`). text: half of the draws are the starting text after one to three
     random edits of a word (replace, insert, delete, swap), half are fresh sequences of 1 to 2 L + 2
     words for a start of L words. Words come from the texts of the run itself: the starting values,
     names and descriptions of the parameters, and the step's examples.
@@ -54,6 +56,8 @@ def draw(param: Param, start: Any, words: Sequence[str], rng: random.Random) -> 
         return rng.random() < 0.5
     if param.kind == "text":
         return _text(start, words, rng)
+    if param.kind == "code":
+        return edited(start, rng)
     return _leaves(start, words, rng)
 
 

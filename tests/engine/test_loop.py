@@ -479,14 +479,14 @@ def test_auto_on_numbers_says_that_numeric_is_not_there_or_takes_it(run, capsys)
     assert "numbers or choices" in capsys.readouterr().err
 
 
-def test_a_code_proposal_is_refused_and_the_other_parameters_go_on(run):
+def test_a_code_proposal_that_the_sandbox_cannot_run_is_refused_and_the_other_parameters_go_on(run):
     level = trace.param(0, name="level")
 
     @trace.node(trainable=True)
     def double(level):
         return 2 * level
 
-    code = "def double(level):\n    return 10 * level"
+    code = "def double(level):\n    return trace.off()"
     result = run(
         lambda: double(level),
         feedback=lambda _, out: out,
@@ -494,7 +494,10 @@ def test_a_code_proposal_is_refused_and_the_other_parameters_go_on(run):
     )
     assert result.best["level"] == 4 and result.score == 8
     with Journal(result.run_dir / "journal.sqlite", read_only=True) as journal:
-        assert "sandbox" in journal.rows("refused")[0][0]["reason"]
+        assert (
+            "double uses the module `engine.trace`, which the sandbox has not"
+            in journal.rows("refused")[0][0]["reason"]
+        )
 
 
 def test_json_and_flag_parameters_and_several_at_once(run):

@@ -14,7 +14,6 @@ from engine.errors import (
     EngineError,
     InputError,
     LLMUnavailable,
-    SandboxUnavailable,
     TraceError,
     UnknownName,
 )
@@ -128,7 +127,7 @@ def test_an_endpoint_that_is_down_is_said_and_the_run_can_be_resumed(run, tmp_pa
 
 
 class Untouchable(trace.Module):
-    """Nothing but code."""
+    """Nothing but the code of a method, whose object cannot go into the sandbox."""
 
     @trace.node(trainable=True)
     def forward(self, example):
@@ -142,7 +141,7 @@ BAD_INPUT = {
     "no callable": ({"workflow": 3}, InputError, "workflow is 3"),
     "feedback not callable": ({"feedback": "good"}, InputError, "feedback is 'good'"),
     "no params": ({"workflow": lambda example: 1}, TraceError, "used no parameter"),
-    "only code": ({"workflow": Untouchable()}, SandboxUnavailable, "every parameter of the workflow is code"),
+    "only code": ({"workflow": Untouchable()}, TraceError, "argument `self` cannot go there"),
     "unknown optimizer": ({"optimizer": "optprime"}, UnknownName, "Did you mean 'optoprime'"),
     "unknown option": ({"optimizer": {"kind": "opro", "histry": 3}}, ConfigError, "Did you mean 'history'"),
     "option out of bounds": ({"optimizer": {"kind": "opro", "crossover": 2}}, ConfigError, "crossover"),

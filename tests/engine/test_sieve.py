@@ -12,12 +12,18 @@ def helper(x):
     return x
 
 
+class Agent:
+    @trace.node(trainable=True)
+    def act(self, x):
+        return x
+
+
 @pytest.fixture
 def sieve():
-    return Sieve([trace.param(1, name="size", ge=0, le=9), trace.param("a", name="word"), helper.code])
+    return Sieve([trace.param(1, name="size", ge=0, le=9), trace.param("a", name="word"), helper.code, Agent.act.code])
 
 
-CURRENT = {"size": 1, "word": "a", "helper": "def helper(x):\n    return x"}
+CURRENT = {"size": 1, "word": "a", "helper": "def helper(x):\n    return x\n", "act": Agent.act.code.value}
 
 
 def reasons(sieved):
@@ -41,8 +47,11 @@ def test_duplicates_are_equal_after_normalisation_also_to_what_was_seen_before(s
         ({"size": 10}, "size: 10 is above 9"),
         ({"size": 5.7}, "is no integer"),
         ({"word": 3}, "is no text"),
-        ({"wrd": "b"}, "no parameter 'wrd'. Did you mean 'word'? There are: size, word, helper"),
-        ({"helper": "def helper(x):\n    return 0"}, "sandbox"),
+        ({"wrd": "b"}, "no parameter 'wrd'. Did you mean 'word'? There are: size, word, helper, act"),
+        ({"helper": "def helper(y):\n    return 0"}, "helper: the function's parameters changed from 'x' to 'y'"),
+        ({"helper": "def helper(x):\n    return pytest.main()"}, "helper uses the module `pytest`, which the sandbox"),
+        ({"helper": "def helper(x):\n    import os"}, "helper imports `os`"),
+        ({"act": "def act(self, x):\n    return 0"}, "act: a version of a model would run in the sandbox, and its"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(sieve, values, reason):
@@ -50,12 +59,22 @@ def test_what_cannot_be_used_is_refused_with_the_reason(sieve, values, reason):
     assert not sieved.fresh and reason in reasons(sieved)[0]
 
 
+def test_code_is_taken_out_of_its_fence_and_told_from_what_was_seen(sieve):
+    sieve.saw(CURRENT)
+    code = "def helper(x):\n    return 'it\\'s \"x\"'\n"
+    fenced = {"helper": f"```python\n{code}```"}
+    sieved = sieve([Candidate(fenced), Candidate({"helper": code}), Candidate({"helper": CURRENT["helper"]})], CURRENT)
+    assert [found.values["helper"] for found in sieved.fresh] == [code]
+    assert reasons(sieved) == ["these values were tried before"] * 2
+
+
 def test_a_fault_and_an_empty_list_count_as_invalid(sieve):
     assert reasons(sieve([Candidate({}, fault="no JSON")], CURRENT)) == ["no JSON"]
     assert reasons(sieve([], CURRENT)) == ["the optimizer proposed nothing"]
 
 
-def test_code_and_weights_are_not_proposable():
-    assert not is_proposable(helper.code)
+def test_code_is_proposable_that_the_sandbox_can_run_and_weights_are_not():
+    assert is_proposable(helper.code)
+    assert not is_proposable(Agent.act.code)
     assert not is_proposable(trace.param([1.0], name="w", kind="weights"))
     assert is_proposable(trace.param(1, name="n"))
