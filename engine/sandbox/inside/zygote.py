@@ -147,7 +147,7 @@ def _child(
             confinement.enter(parent)
     except (OSError, ValueError) as error:
         _send(protocol.frame(protocol.SETUP, encode(("setup", str(error), "", ""), 2**16)))
-        os._exit(71)
+        os._exit(0)
     output = sys.stdout  # the program may put something else in its place
     job = bytearray()
     while part := os.read(_JOB, _READ_AT_ONCE):

@@ -4,6 +4,7 @@ An attack binds RESULT to what it could get. What it achieved is judged from out
 how it has to end. Those with `control=True` are run without confinement too, where they must succeed.
 """
 
+# ruff: noqa: E501
 import os
 import platform
 import random
@@ -70,72 +71,140 @@ def number(x86: int, arm: int) -> int:
 ATTACKS = [
     # files and secrets
     Attack("read a secret", "RESULT = attempt(lambda: open(SECRET).read())", control=FILES),
-    Attack("read a secret by os.open", "RESULT = attempt(lambda: os.read(os.open(SECRET, os.O_RDONLY), 99))",
-           control=FILES),
-    Attack("read a secret by raw calls", f"""
+    Attack(
+        "read a secret by os.open", "RESULT = attempt(lambda: os.read(os.open(SECRET, os.O_RDONLY), 99))", control=FILES
+    ),
+    Attack(
+        "read a secret by raw calls",
+        f"""
 def raw():
     fd = syscall({number(257, 56)}, -100, ctypes.c_char_p(SECRET.encode()), 0, 0)
     return os.read(fd, 99)
 def newer():
     how = ctypes.create_string_buffer(24)
     return os.read(syscall(437, -100, ctypes.c_char_p(SECRET.encode()), how, 24), 99)
-RESULT = attempt(raw, newer)""", control=FILES),
-    Attack("climb out of the scratch folder", """
-RESULT = attempt(*[lambda n=n: open("../" * n + SECRET.lstrip("/")).read() for n in range(1, 9)])""", control=FILES),
-    Attack("read by a handle instead of a name", f"""
+RESULT = attempt(raw, newer)""",
+        control=FILES,
+    ),
+    Attack(
+        "climb out of the scratch folder",
+        """
+RESULT = attempt(*[lambda n=n: open("../" * n + SECRET.lstrip("/")).read() for n in range(1, 9)])""",
+        control=FILES,
+    ),
+    Attack(
+        "read by a handle instead of a name",
+        f"""
 handle = ctypes.create_string_buffer(b"\\x80" + bytes(199))
 RESULT = refused(({number(303, 264)}, -100, ctypes.c_char_p(SECRET.encode()), handle, ctypes.byref(ctypes.c_int()), 0),
-                 ({number(304, 265)}, 0, handle, 0))""", value=[]),
-    Attack("read the files of the machine", """
+                 ({number(304, 265)}, 0, handle, 0))""",
+        value=[],
+    ),
+    Attack(
+        "read the files of the machine",
+        """
 paths = "/etc/passwd /etc/shadow /etc/hostname /root/.bashrc /proc/cpuinfo /sys/kernel/uevent_seqnum /dev/kmsg".split()
-RESULT = [path for path in paths if attempt(lambda: open(path).read())[0][0] == "done"]""", value=[]),
-    Attack("read oneself and the parent through /proc", """
+RESULT = [path for path in paths if attempt(lambda: open(path).read())[0][0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "read oneself and the parent through /proc",
+        """
 names = [f"/proc/{who}/{what}" for who in ("self", os.getppid(), HOST, 1) for what in ("environ", "maps", "mem", "cmdline")]
-RESULT = [name for name in names if attempt(lambda: open(name, "rb").read(10))[0][0] == "done"]""", value=[]),
-    Attack("look for the environment", "RESULT = dict(os.environ), attempt(lambda: os.getenvb(b'ENGINE_SANDBOX_TEST_SECRET'))"),
-    Attack("list folders", """
+RESULT = [name for name in names if attempt(lambda: open(name, "rb").read(10))[0][0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "look for the environment",
+        "RESULT = dict(os.environ), attempt(lambda: os.getenvb(b'ENGINE_SANDBOX_TEST_SECRET'))",
+    ),
+    Attack(
+        "list folders",
+        """
 RESULT = [path for path in ("/", FOLDER, "/root", "/home", "/etc", os.sys.prefix, "/proc", "..")
-          if attempt(lambda: os.listdir(path))[0][0] == "done"]""", value=[]),
-    Attack("write a file", "RESULT = attempt(lambda: open(OUTSIDE, 'w').write('x'))", control="a file was made or taken away"),
-    Attack("change a file", "RESULT = attempt(lambda: open(SECRET, 'a').write('x'), lambda: os.truncate(SECRET, 0))",
-           control="a file was changed"),
-    Attack("take a file away", "RESULT = attempt(lambda: os.remove(SECRET), lambda: os.rename(SECRET, OUTSIDE))",
-           control="a file was made or taken away"),
-    Attack("change a file's mode, owner, times", """
+          if attempt(lambda: os.listdir(path))[0][0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "write a file",
+        "RESULT = attempt(lambda: open(OUTSIDE, 'w').write('x'))",
+        control="a file was made or taken away",
+    ),
+    Attack(
+        "change a file",
+        "RESULT = attempt(lambda: open(SECRET, 'a').write('x'), lambda: os.truncate(SECRET, 0))",
+        control="a file was changed",
+    ),
+    Attack(
+        "take a file away",
+        "RESULT = attempt(lambda: os.remove(SECRET), lambda: os.rename(SECRET, OUTSIDE))",
+        control="a file was made or taken away",
+    ),
+    Attack(
+        "change a file's mode, owner, times",
+        """
 RESULT = [x for x in attempt(lambda: os.chmod(SECRET, 0), lambda: os.chown(SECRET, 1, 1), lambda: os.utime(SECRET, (1, 1)),
-          lambda: os.setxattr(SECRET, "user.a", b"b")) if x[0] == "done"]""", value=[]),
-    Attack("follow a symbolic link", """
+          lambda: os.setxattr(SECRET, "user.a", b"b")) if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "follow a symbolic link",
+        """
 def follow():
     link = os.path.join(os.getcwd(), "link")
     os.symlink(SECRET, link)
     return open(link).read()
-RESULT = attempt(follow)"""),
-    Attack("make a hard link", "RESULT = attempt(lambda: os.link(SECRET, OUTSIDE), lambda: os.link(SECRET, 'here'))",
-           control="a file was made or taken away"),
-    Attack("make devices and pipes", """
+RESULT = attempt(follow)""",
+    ),
+    Attack(
+        "make a hard link",
+        "RESULT = attempt(lambda: os.link(SECRET, OUTSIDE), lambda: os.link(SECRET, 'here'))",
+        control="a file was made or taken away",
+    ),
+    Attack(
+        "make devices and pipes",
+        """
 import stat
 RESULT = [x for x in attempt(lambda: os.mkfifo("fifo"), lambda: os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
-          lambda: os.mknod("mem", stat.S_IFBLK | 0o666, os.makedev(8, 0))) if x[0] == "done"]""", value=[]),
-    Attack("read open descriptors", """
+          lambda: os.mknod("mem", stat.S_IFBLK | 0o666, os.makedev(8, 0))) if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "read open descriptors",
+        """
 def content(fd):
     return os.fstat(fd).st_size, os.pread(fd, 100, 0)
-RESULT = [fd for fd in range(256) if fd > 3 and attempt(lambda: os.dup(fd))[0][0] == "done"]""", value=[]),
-    Attack("read what the standard streams and the result are", """
-RESULT = attempt(lambda: os.read(0, 1000)), attempt(lambda: os.read(3, 10)), attempt(lambda: os.pread(1, 10, 0))"""),
-    Attack("hide a file in memory", f"""
-RESULT = refused(({number(319, 279)}, ctypes.c_char_p(b"x"), 0), (447, 0))""", value=[]),
-    Attack("fill the disk", """
+RESULT = [fd for fd in range(256) if fd > 3 and attempt(lambda: os.dup(fd))[0][0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "read what the standard streams and the result are",
+        """
+RESULT = attempt(lambda: os.read(0, 1000)), attempt(lambda: os.read(3, 10)), attempt(lambda: os.pread(1, 10, 0))""",
+    ),
+    Attack(
+        "hide a file in memory",
+        f"""
+RESULT = refused(({number(319, 279)}, ctypes.c_char_p(b"x"), 0), (447, 0))""",
+        value=[],
+    ),
+    Attack(
+        "fill the disk",
+        """
 import itertools
 written = 0
 def fill():
     global written
     for n in itertools.count():
         with open(f"/tmp/{n}", "wb", buffering=0) as file:
-            for _ in range(64):
-                written += file.write(bytes(2**20))
+            written += file.write(bytes(2**20))
 attempt(fill)
-RESULT = written <= 16 * 2**20""", value=True),
-    Attack("use up all inodes", """
+RESULT = written <= 16 * 2**20""",
+        value=True,
+    ),
+    Attack(
+        "use up all inodes",
+        """
 made = 0
 def flood():
     global made
@@ -143,39 +212,70 @@ def flood():
         open(f"/tmp/{made}", "w").close()
         made += 1
 attempt(flood)
-RESULT = made <= 1024""", value=True),
+RESULT = made <= 1024""",
+        value=True,
+    ),
     # network
-    Attack("connect by TCP", """
+    Attack(
+        "connect by TCP",
+        """
 import socket
-RESULT = attempt(lambda: socket.create_connection(("127.0.0.1", PORT), timeout=1))""", control="a socket was reached",
-           expect="any"),
-    Attack("connect by raw calls", f"""
+RESULT = attempt(lambda: socket.create_connection(("127.0.0.1", PORT), timeout=1))""",
+        control="a socket was reached",
+        expect="any",
+    ),
+    Attack(
+        "connect by raw calls",
+        f"""
 import struct, socket
 def connect():
     fd = syscall({number(41, 198)}, 2, 1, 0)
     address = struct.pack("<H", 2) + struct.pack(">H", PORT) + bytes([127, 0, 0, 1]) + bytes(8)
     return syscall({number(42, 203)}, fd, ctypes.c_char_p(address), 16)
-RESULT = attempt(connect)""", control="a socket was reached"),
-    Attack("connect to a socket in the file system", """
+RESULT = attempt(connect)""",
+        control="a socket was reached",
+    ),
+    Attack(
+        "connect to a socket in the file system",
+        """
 import socket
-RESULT = attempt(lambda: socket.socket(socket.AF_UNIX).connect(PATH))""", control="a socket was reached"),
-    Attack("connect to an abstract socket", """
+RESULT = attempt(lambda: socket.socket(socket.AF_UNIX).connect(PATH))""",
+        control="a socket was reached",
+    ),
+    Attack(
+        "connect to an abstract socket",
+        """
 import socket
-RESULT = attempt(lambda: socket.socket(socket.AF_UNIX).connect("\\0" + ABSTRACT))""", control="a socket was reached"),
-    Attack("any kind of socket", """
+RESULT = attempt(lambda: socket.socket(socket.AF_UNIX).connect("\\0" + ABSTRACT))""",
+        control="a socket was reached",
+    ),
+    Attack(
+        "any kind of socket",
+        """
 import socket
 families = [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET, 40, 38, 29]
 kinds = [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET]
 found = [(f, k) for f in families for k in kinds if attempt(lambda: socket.socket(f, k))[0][0] == "done"]
-RESULT = found + [x for x in attempt(socket.socketpair) if x[0] == "done"]""", value=[]),
-    Attack("ask for names", """
+RESULT = found + [x for x in attempt(socket.socketpair) if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "ask for names",
+        """
 import socket
 RESULT = [x for x in attempt(lambda: socket.getaddrinfo("localhost", 80), lambda: socket.gethostbyname("localhost"))
-          if x[0] == "done"]""", value=[]),
-    Attack("the calls of io_uring", "RESULT = refused((425, 8, ctypes.create_string_buffer(120)), (426, 0, 0, 0, 0, 0), (427, 0, 0, 0, 0))",
-           value=[]),
+          if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "the calls of io_uring",
+        "RESULT = refused((425, 8, ctypes.create_string_buffer(120)), (426, 0, 0, 0, 0, 0), (427, 0, 0, 0, 0))",
+        value=[],
+    ),
     # processes
-    Attack("fork bomb", """
+    Attack(
+        "fork bomb",
+        """
 forked = 0
 for _ in range(1000):
     try:
@@ -184,26 +284,45 @@ for _ in range(1000):
         forked += 1
     except OSError:
         pass
-RESULT = forked""", value=0),
-    Attack("every way to fork", f"""
+RESULT = forked""",
+        value=0,
+    ),
+    Attack(
+        "every way to fork",
+        f"""
 flags = 17
 RESULT = refused(*[c for c in [({number(56, 220)}, flags, 0, 0, 0, 0), (435, ctypes.create_string_buffer(88), 88)]],
-                 *([(57,), (58,)] if X86 else []))""", value=[]),
-    Attack("run another program", """
+                 *([(57,), (58,)] if X86 else []))""",
+        value=[],
+    ),
+    Attack(
+        "run another program",
+        """
 import subprocess
 RESULT = [x for x in attempt(lambda: os.execv("/bin/sh", ["sh", "-c", "true"]), lambda: os.system("true") == 0 or 1 / 0,
           lambda: subprocess.run(["/bin/true"]), lambda: os.posix_spawn("/bin/true", ["true"], {}),
-          lambda: os.popen("true").read(), lambda: os.execv(os.sys.executable, ["python"])) if x[0] == "done"]""", value=[]),
-    Attack("execute from memory", f"RESULT = refused(({number(322, 281)}, 1, ctypes.c_char_p(b''), 0, 0, 0x1000), ({number(59, 221)}, ctypes.c_char_p(b'/bin/sh'), 0, 0))",
-           value=[]),
-    Attack("processes by multiprocessing", """
+          lambda: os.popen("true").read(), lambda: os.execv(os.sys.executable, ["python"])) if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "execute from memory",
+        f"RESULT = refused(({number(322, 281)}, 1, ctypes.c_char_p(b''), 0, 0, 0x1000), ({number(59, 221)}, ctypes.c_char_p(b'/bin/sh'), 0, 0))",
+        value=[],
+    ),
+    Attack(
+        "processes by multiprocessing",
+        """
 import multiprocessing
 def start():
     process = multiprocessing.get_context("fork").Process(target=print)
     process.start()
     process.join()
-RESULT = attempt(start)[0][0] == "done" """, value=False),
-    Attack("a thousand threads", """
+RESULT = attempt(start)[0][0] == "done" """,
+        value=False,
+    ),
+    Attack(
+        "a thousand threads",
+        """
 import threading, time
 started = 0
 for _ in range(1000):
@@ -212,8 +331,12 @@ for _ in range(1000):
         started += 1
     except RuntimeError:
         pass
-RESULT = started""", value=0),
-    Attack("an orphan daemon", """
+RESULT = started""",
+        value=0,
+    ),
+    Attack(
+        "an orphan daemon",
+        """
 def daemon():
     if os.fork() == 0:
         os.setsid()
@@ -222,58 +345,100 @@ def daemon():
             time.sleep(2)
             open(OUTSIDE, "w").write("still here")
         os._exit(0)
-RESULT = [x for x in attempt(daemon, os.setsid, lambda: os.setpgid(0, 0)) if x[0] == "done"]""", value=[]),
-    Attack("kill the parent", """
+RESULT = [x for x in attempt(daemon, os.setsid, lambda: os.setpgid(0, 0)) if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "kill the parent",
+        """
 import signal
 RESULT = [x for x in attempt(lambda: os.kill(os.getppid(), 9), lambda: os.kill(os.getppid(), 0),
-          lambda: os.kill(1, 9)) if x[0] == "done"]""", value=[]),
-    Attack("kill everything", """
+          lambda: os.kill(1, 9)) if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "kill everything",
+        """
 RESULT = [x for x in attempt(lambda: os.kill(-1, 9), lambda: os.killpg(0, 9), lambda: os.kill(0, 9)) if x[0] == "done"]""",
-           value=[]),
+        value=[],
+    ),
     Attack("kill another process", "RESULT = attempt(lambda: os.kill(VICTIM, 9))", control="a process was ended"),
-    Attack("signals by other calls", f"""
+    Attack(
+        "signals by other calls",
+        f"""
 info = ctypes.create_string_buffer(128)
 RESULT = refused(({number(234, 131)}, VICTIM, VICTIM, 9), ({number(200, 130)}, VICTIM, 9), ({number(129, 138)}, VICTIM, 9, info),
-                 ({number(297, 240)}, VICTIM, VICTIM, 9, info), (434, VICTIM, 0), (424, 3, 9, 0, 0))""", value=[]),
-    Attack("have the kernel signal another", """
+                 ({number(297, 240)}, VICTIM, VICTIM, 9, info), (434, VICTIM, 0), (424, 3, 9, 0, 0))""",
+        value=[],
+    ),
+    Attack(
+        "have the kernel signal another",
+        """
 import fcntl
 RESULT = [x for x in attempt(lambda: fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid()), lambda: fcntl.fcntl(1, 10, 9),
           lambda: fcntl.fcntl(1, fcntl.F_SETFL, os.O_ASYNC), lambda: fcntl.ioctl(1, 0x8901, b"1234")) if x[0] == "done"]""",
-           value=[]),
-    Attack("trace another process", f"""
+        value=[],
+    ),
+    Attack(
+        "trace another process",
+        f"""
 RESULT = refused(({number(101, 117)}, 0, 0, 0, 0), ({number(101, 117)}, 16, os.getppid(), 0, 0),
     ({number(101, 117)}, 0x4206, VICTIM, 0, 0), ({number(310, 270)}, os.getppid(), 0, 0, 0, 0, 0),
     ({number(311, 271)}, os.getppid(), 0, 0, 0, 0, 0), ({number(312, 272)}, os.getppid(), os.getpid(), 0, 0, 0),
-    (438, 3, 1, 0))""", value=[]),
+    (438, 3, 1, 0))""",
+        value=[],
+    ),
     # privileges
-    Attack("become root", """
+    Attack(
+        "become root",
+        """
 RESULT = [x for x in attempt(lambda: os.setuid(0), lambda: os.setresuid(0, 0, 0), lambda: os.setgid(0), lambda: os.setgroups([0]),
-          lambda: os.seteuid(0)) if x[0] == "done"]""", value=[]),
-    Attack("leave the confinement", f"""
+          lambda: os.seteuid(0)) if x[0] == "done"]""",
+        value=[],
+    ),
+    Attack(
+        "leave the confinement",
+        f"""
 RESULT = refused(({number(272, 97)}, 0x10000000), ({number(308, 268)}, 3, 0), ({number(161, 51)}, ctypes.c_char_p(b"/")),
     ({number(165, 40)}, 0, 0, 0, 0, 0), ({number(155, 41)}, 0, 0), ({number(166, 39)}, 0, 0), (428, 0, 0, 0), (442, 0, 0, 0, 0, 0),
     ({number(157, 167)}, 4, 1, 0, 0, 0), ({number(157, 167)}, 1, 0, 0, 0, 0), ({number(317, 277)}, 1, 0, 0), (444, 0, 0, 1),
-    ({number(126, 91)}, 0, 0))""", value=[]),
-    Attack("the calls where kernels break", f"""
+    ({number(126, 91)}, 0, 0))""",
+        value=[],
+    ),
+    Attack(
+        "the calls where kernels break",
+        f"""
 RESULT = refused(({number(321, 280)}, 0, 0, 0), ({number(298, 241)}, 0, 0, -1, -1, 0), ({number(323, 282)}, 0),
     ({number(248, 217)}, 0, 0, 0, 0, 0), ({number(250, 219)}, 0, 0, 0, 0, 0), ({number(246, 104)}, 0, 0, 0, 0), ({number(175, 105)}, 0, 0, 0),
     ({number(278, 75)}, 1, 0, 0, 0), ({number(29, 194)}, 0, 4096, 0o1600), ({number(68, 186)}, 0, 0o1600), ({number(222, 107)}, 0, 0, 0),
-    ({number(135, 92)}, 0x0040000), ({number(154, 0)}, 1, 0, 0) if X86 else (9999,), ({number(304, 265)}, 0, 0, 0))""", value=[]),
-    Attack("numbers of another machine", """
+    ({number(135, 92)}, 0x0040000), ({number(154, 0)}, 1, 0, 0) if X86 else (9999,), ({number(304, 265)}, 0, 0, 0))""",
+        value=[],
+    ),
+    Attack(
+        "numbers of another machine",
+        """
 import mmap
 code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 code.write(b"\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3")  # mov eax, 20 (getpid of 32 bit); int 0x80; ret
-RESULT = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()""", expect="crash"),
+RESULT = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()""",
+        expect="crash",
+    ),
     Attack("numbers of x32", "RESULT = libc.syscall(ctypes.c_long(0x40000000 + 39))", expect="crash"),
-    Attack("raise the limits", """
+    Attack(
+        "raise the limits",
+        """
 import resource
 RESULT = [x for x in attempt(lambda: resource.setrlimit(resource.RLIMIT_AS, (-1, -1)),
     lambda: resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000)), lambda: resource.setrlimit(resource.RLIMIT_NPROC, (100, 100)),
-    lambda: resource.prlimit(os.getppid(), resource.RLIMIT_AS, (1, 1))) if x[0] == "done"]""", value=[]),
+    lambda: resource.prlimit(os.getppid(), resource.RLIMIT_AS, (1, 1))) if x[0] == "done"]""",
+        value=[],
+    ),
     # exhaustion
     Attack("a list without end", "x = [0]\nwhile True: x += x", expect="memory"),
     Attack("one huge object", "x = bytearray(10**12)", expect="memory"),
-    Attack("memory past the allocator", """
+    Attack(
+        "memory past the allocator",
+        """
 import mmap
 kept = []
 try:
@@ -282,102 +447,173 @@ try:
         kept[-1][::4096] = bytes(2**14)
 except (OSError, MemoryError):
     pass
-RESULT = len(kept) * 64 < 512""", value=True),
-    Attack("memory kept by catching MemoryError", """
+RESULT = len(kept) * 64 < 512""",
+        value=True,
+    ),
+    Attack(
+        "memory kept by catching MemoryError",
+        """
 kept = []
 while True:
     try:
         kept.append(bytearray(2**24))
     except MemoryError:
-        pass""", expect="timeout", timeout_s=0.5),
+        pass""",
+        expect="timeout",
+        timeout_s=0.5,
+    ),
     Attack("recursion", "def f(): return f()\nf()", expect="exception"),
-    Attack("recursion without a limit", """
+    Attack(
+        "recursion without a limit",
+        """
 import sys
 sys.setrecursionlimit(10**9)
 class A:
     def __repr__(self): return repr([self])
-repr(A())""", expect="crash or memory or timeout", timeout_s=1.0),
+repr(A())""",
+        expect="crash or memory or timeout",
+        timeout_s=1.0,
+    ),
     Attack("a source that breaks the parser", "RESULT = eval('-' * 10**6 + '1')", expect="any"),
     Attack("a null pointer", "ctypes.string_at(0)", expect="crash"),
     Attack("abort", "os.abort()", expect="crash"),
-    Attack("a regular expression that never ends", "import re\nre.match('(a+)+$', 'a' * 40 + 'b')", expect="timeout",
-           timeout_s=0.2),
+    Attack(
+        "a regular expression that never ends",
+        "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
+        expect="timeout",
+        timeout_s=0.2,
+    ),
     Attack("a huge number", "x = 10 ** 10 ** 9", expect="timeout or memory", timeout_s=0.2),
     Attack("a number that no limit lets print", "RESULT = 7 ** 30000", value=7**30000),
-    Attack("an endless loop that ignores signals", """
+    Attack(
+        "an endless loop that ignores signals",
+        """
 import signal
 for which in range(1, 65):
     try:
         signal.signal(which, signal.SIG_IGN)
     except (OSError, ValueError):
         pass
-while True: pass""", expect="timeout", timeout_s=0.2),
+while True: pass""",
+        expect="timeout",
+        timeout_s=0.2,
+    ),
     Attack("stop instead of end", "os.kill(os.getpid(), 19)", expect="timeout", timeout_s=0.2),
     Attack("sleep", "import time\ntime.sleep(3600)", expect="timeout", timeout_s=0.2),
     Attack("print without end", "while True: print('x' * 1000)", expect="output"),
-    Attack("print without a newline to all streams", "while True: os.write(1, b'x' * 4096); os.write(2, b'y' * 4096)", expect="output"),
+    Attack(
+        "print without a newline to all streams",
+        "while True: os.write(1, b'x' * 4096); os.write(2, b'y' * 4096)",
+        expect="output",
+    ),
     Attack("a huge result", "RESULT = 'x' * 10**8", expect="output"),
-    Attack("a small result that is huge when written out", """
+    Attack(
+        "a small result that is huge when written out",
+        """
 RESULT = ['x' * 100]
-for _ in range(40): RESULT = [RESULT, RESULT]""", expect="output"),
+for _ in range(40): RESULT = [RESULT, RESULT]""",
+        expect="output",
+    ),
     # forgery
-    Attack("a result beside the result", f"""
+    Attack(
+        "a result beside the result",
+        """
 os.write(3, b"\\x93ENGV\\x06\\x00\\x00\\x00i\\x01\\x00\\x00\\x00\\x01")
-RESULT = 2""", expect="protocol"),
+RESULT = 2""",
+        expect="protocol",
+    ),
     Attack("noise in the result", "os.write(3, b'noise' * 10)\nRESULT = 2", expect="protocol"),
     Attack("noise without end in the result", "while True: os.write(3, b'noise' * 1000)", expect="output"),
     Attack("half a result", "os.write(3, b'\\x93ENGV\\x06\\x00\\x00')\nos._exit(0)", expect="protocol"),
-    Attack("a result of another type than it says", """
+    Attack(
+        "a result of another type than it says",
+        """
 os.write(3, b"\\x93ENGV\\x0b\\x00\\x00\\x00S\\x01\\x00\\x00\\x00l\\x00\\x00\\x00\\x00\\x00")
-os._exit(0)""", expect="protocol"),
-    Attack("a failure with words of its own", """
+os._exit(0)""",
+        expect="protocol",
+    ),
+    Attack(
+        "a failure with words of its own",
+        """
 import struct
 def s(text): return b"s" + struct.pack("<I", len(text)) + text
 payload = b"t" + struct.pack("<I", 4) + s(b"timeout") + s(b"\\x1b[2J") + s(b"x") + s(b"")
 os.write(3, b"\\x93ENGE" + struct.pack("<I", len(payload)) + payload)
-os._exit(0)""", expect="protocol"),
-    Attack("keys that collide, to stop the host", """
+os._exit(0)""",
+        expect="protocol",
+    ),
+    Attack(
+        "keys that collide, to stop the host",
+        """
 import struct
 def i(n):
     data = n.to_bytes(n.bit_length() // 8 + 1, "little")
     return b"i" + struct.pack("<I", len(data)) + data
-count = 60000
+count = 40000
 payload = b"S" + struct.pack("<I", count) + b"".join(i(n * (2**61 - 1)) for n in range(1, count + 1))
 os.write(3, b"\\x93ENGV" + struct.pack("<I", len(payload)) + payload)
-os._exit(0)""", expect="protocol", timeout_s=10.0),
+os._exit(0)""",
+        expect="protocol",
+        timeout_s=10.0,
+    ),
     Attack("a result printed", "print('\\x93ENGV\\x06\\x00\\x00\\x00i\\x01\\x00\\x00\\x00\\x01')\nRESULT = 5", value=5),
     Attack("no result", "os._exit(0)", expect="crash"),
-    Attack("an object that equals everything", """
+    Attack(
+        "an object that equals everything",
+        """
 class Same:
     def __eq__(self, other): return True
     def __hash__(self): return 0
     def __reduce__(self): return (os.system, ("touch " + OUTSIDE,))
-RESULT = Same()""", expect="value"),
-    Attack("such an object deep inside", """
+RESULT = Same()""",
+        expect="value",
+    ),
+    Attack(
+        "such an object deep inside",
+        """
 class One(int):
     def __eq__(self, other): return True
-RESULT = {"a": [(1, 2, One(3))]}""", expect="value"),
-    Attack("subclasses of the built-in types", """
+RESULT = {"a": [(1, 2, One(3))]}""",
+        expect="value",
+    ),
+    Attack(
+        "subclasses of the built-in types",
+        """
 class D(dict):
     def items(self): return [("forged", 1)]
-RESULT = D(real=2)""", expect="value"),
+RESULT = D(real=2)""",
+        expect="value",
+    ),
     Attack("a list that holds itself", "RESULT = []\nRESULT.append(RESULT)", expect="value"),
-    Attack("an error whose text does not end", """
+    Attack(
+        "an error whose text does not end",
+        """
 class E(Exception):
     def __str__(self):
         while True: pass
-raise E""", expect="timeout", timeout_s=0.2),
+raise E""",
+        expect="timeout",
+        timeout_s=0.2,
+    ),
     Attack("an error that steers the terminal", "raise ValueError('\\x1b]0;owned\\x07\\x1b[2J')", expect="exception"),
-    Attack("other functions in the runner", """
+    Attack(
+        "other functions in the runner",
+        """
 import builtins, sys
 frame = sys._getframe()
 while frame:
     frame.f_globals.update(encode=lambda *a: b"N", frame=lambda *a: b"x", _send=print)
     frame = frame.f_back
 builtins.len = builtins.type = builtins.isinstance = lambda *a: 1
-RESULT = 3""", expect="any"),
+RESULT = 3""",
+        expect="any",
+    ),
 ]
-ATTACKS = [a for a in ATTACKS if platform.machine() == "x86_64" or a.name not in ("numbers of another machine", "numbers of x32")]
+ATTACKS = [
+    a
+    for a in ATTACKS
+    if platform.machine() == "x86_64" or a.name not in ("numbers of another machine", "numbers of x32")
+]
 
 CANARY = """
 import json, random, re, sys, math, os
@@ -390,7 +626,23 @@ try:
 except OSError:
     RESULT.append([])
 """
-UNTOUCHED = [2, 3, True, ["a", "b"], "[1]", random.Random(5).randint(1, 10**9), 3.141592653589793, "bb", 1000, True, None, "__main__", 32640, False, []]
+UNTOUCHED = [
+    2,
+    3,
+    True,
+    ["a", "b"],
+    "[1]",
+    random.Random(5).randint(1, 10**9),
+    3.141592653589793,
+    "bb",
+    1000,
+    True,
+    None,
+    "__main__",
+    32640,
+    False,
+    [],
+]
 
 
 def attacked(sandbox: Sandbox, attack: Attack, world: object) -> Outcome:

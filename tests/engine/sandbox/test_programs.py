@@ -7,7 +7,8 @@ from engine.sandbox import Sandbox
 PROGRAMS = {
     "itertools": ("from itertools import permutations\nRESULT = [''.join(p) for p in permutations('abc')]",
                   ["abc", "acb", "bac", "bca", "cab", "cba"]),
-    "counter": ("from collections import Counter\nRESULT = dict(Counter('mississippi'))", {"m": 1, "i": 4, "s": 4, "p": 2}),
+    "counter": ("from collections import Counter\nRESULT = dict(Counter('mississippi'))",
+                {"m": 1, "i": 4, "s": 4, "p": 2}),
     "defaultdict": ("""
 from collections import defaultdict
 groups = defaultdict(list)
@@ -57,13 +58,16 @@ while queue:
             heapq.heappush(queue, (cost + step, other))
 RESULT = best""", {"a": 0, "b": 1, "c": 3, "d": 6}),
     "bisect": ("import bisect\nRESULT = [bisect.bisect([60, 70, 80], score) for score in (59, 60, 85)]", [0, 1, 3]),
-    "statistics": ("import statistics as s\nRESULT = (s.mean([1, 2, 3, 4]), s.median([5, 1, 3]), s.pstdev([2, 4, 4, 4, 5, 5, 7, 9]))",
+    "statistics": ("from statistics import *\nRESULT = mean([1, 2, 3, 4]), median([5, 1, 3]), pstdev([2, 4, 4, 4, 5, 5, 7, 9])",
                    (2.5, 3, 2.0)),
     "fractions": ("from fractions import Fraction\nRESULT = str(sum(Fraction(1, n) for n in range(1, 5)))", "25/12"),
     "decimal": ("from decimal import Decimal\nRESULT = str(Decimal('0.1') + Decimal('0.2'))", "0.3"),
-    "datetime": ("from datetime import date, timedelta\nRESULT = (date(2024, 2, 28) + timedelta(days=2)).isoformat()", "2024-03-01"),
-    "json": ("import json\nRESULT = json.loads(json.dumps({'a': [1, None, True], 'b': 'ü'}))", {"a": [1, None, True], "b": "ü"}),
-    "strings": ("RESULT = ' '.join(w.capitalize() for w in 'the quick brown fox'.split())[::-1]", "xoF nworB kciuQ ehT"),
+    "datetime": ("from datetime import date, timedelta\nRESULT = (date(2024, 2, 28) + timedelta(days=2)).isoformat()",
+                 "2024-03-01"),
+    "json": ("import json\nRESULT = json.loads(json.dumps({'a': [1, None, True], 'b': 'ü'}))",
+             {"a": [1, None, True], "b": "ü"}),
+    "strings": ("RESULT = ' '.join(w.capitalize() for w in 'the quick brown fox'.split())[::-1]",
+                "xoF nworB kciuQ ehT"),
     "enum and typing": ("""
 from enum import Enum, auto
 from typing import NamedTuple
@@ -73,7 +77,8 @@ class Suit(Enum):
 class Card(NamedTuple):
     suit: Suit
     rank: int
-RESULT = [(c.suit.name, c.rank) for c in (Card(Suit.HEARTS, 3), Card(Suit.CLUBS, 9))]""", [("HEARTS", 3), ("CLUBS", 9)]),
+RESULT = [(c.suit.name, c.rank) for c in (Card(Suit.HEARTS, 3), Card(Suit.CLUBS, 9))]""",
+                        [("HEARTS", 3), ("CLUBS", 9)]),
     "classes": ("""
 import copy
 class Node:
@@ -118,12 +123,14 @@ def area(shape):
         case _: return None
 RESULT = [area({"kind": "square", "side": 3}), area(("rect", 2, 5)), area(7)]""", [9, 10, None]),
     "less common modules": ("""
-import argparse, calendar, colorsys, csv, difflib, graphlib, html, io, queue, shlex, string, textwrap, unittest, uuid, xml.etree.ElementTree
+import argparse, calendar, colorsys, csv, difflib, graphlib, html, io, queue, shlex, string, textwrap, unittest
+import uuid, xml.etree.ElementTree
 rows = list(csv.reader(io.StringIO('a,"b,c"')))
 order = list(graphlib.TopologicalSorter({"c": {"b"}, "b": {"a"}}).static_order())
 RESULT = (rows, order, html.escape("<"), calendar.isleap(2000), textwrap.shorten("one two three", 9))""",
                             ([["a", "b,c"]], ["a", "b", "c"], "&lt;", True, "one [...]")),
-    "big comprehension": ("RESULT = sum(n * n for n in range(100_000) if n % 3 == 0)", 9 * (33333 * 33334 * 66667 // 6)),
+    "big comprehension": ("RESULT = sum(n * n for n in range(100_000) if n % 3 == 0)",
+                          9 * (33333 * 33334 * 66667 // 6)),
 }  # fmt: skip
 
 
@@ -140,14 +147,18 @@ def test_there_are_enough_programs() -> None:
 
 
 def test_what_a_program_prints_and_reads(sandbox: Sandbox) -> None:
-    source = "import sys\nprint('aé')\nsys.stderr.write('b\\n')\ntry: input()\nexcept EOFError: print('end')\nRESULT = None"
+    source = (
+        "import sys\nprint('aé')\nsys.stderr.write('b\\n')\ntry: input()\nexcept EOFError: print('end')\nRESULT = None"
+    )
     outcome = sandbox.run(source)
     assert (outcome.ok, outcome.value) == (True, None)
     assert sorted(outcome.stdout.split()) == ["aé", "b", "end"]
 
 
 def test_scratch_files_where_there_are_some(sandbox: Sandbox) -> None:
-    source = "import tempfile\nwith tempfile.NamedTemporaryFile('w+') as f:\n    f.write('x'); f.seek(0); RESULT = f.read()"
+    source = (
+        "import tempfile\nwith tempfile.NamedTemporaryFile('w+') as f:\n    f.write('x'); f.seek(0); RESULT = f.read()"
+    )
     outcome = sandbox.run(source)
     assert outcome.value == ("x" if sandbox.tier == "namespaces" else None)
     assert sandbox.run("open('kept', 'w').write('x')\nRESULT = 1").ok == (sandbox.tier == "namespaces")
