@@ -30,7 +30,7 @@ class Change:
 
     line: the line of the `trace.param(...)` call, or of a trainable function (or its first
     decorator). kind "code": the value is the function's new source. before: the value that the
-    file is expected to hold, when known; a file that holds another is left alone.
+    file is expected to hold, when known; a file that holds another is left alone (of code: another body or signature).
     """
 
     name: str
@@ -185,6 +185,9 @@ class _Source:
             raise _Refused(f"the new source defines '{wanted.name}', not '{node.name}'")
         if _is_same_body(node, wanted):
             return _Edit(line_start, end, self.data[line_start:end])
+        if change.before is not _UNKNOWN and not _is_same_body(node, only_function(change.before)):
+            raise _Refused(f"line {change.line} no longer holds the source that the run began with")
+        end += len(self.data[end : self._line_end(node.end_lineno or 0)].rstrip(b"\r\n"))  # a comment of the body
         edit = _Edit(line_start, end, text.replace("\n", self.newline).encode("utf-8"))
         for found in ast.walk(_parsed(self._applied(edit))):
             if isinstance(found, type(wanted)) and found.lineno == node.lineno and _is_same_body(found, wanted):

@@ -11,7 +11,7 @@ from engine.report.chart import Series, interval_chart, line_chart
 from engine.report.data import Row, RunData, duration, is_number, mean, points
 from engine.report.graph import drawing
 from engine.report.html import Html, as_text, clip, details, join, number, section, table, tag, tile
-from engine.report.words import patch, value_diff
+from engine.report.words import code_diff, patch, value_diff
 
 _MOST_CANDIDATES = 300
 _MOST_EXAMPLES = 12
@@ -89,8 +89,12 @@ def _param(param: Row) -> Html:
     # the file's name is enough here: a page is passed on, and the folders above it are private
     place = f"{Path(str(origin[0])).name}:{origin[-1]}" if isinstance(origin, list) and origin else ""
     note = " \u00b7 ".join(str(part) for part in (param.get("kind"), param.get("description"), place) if part)
-    body = tag("p", "unchanged", class_="muted") if before == after else value_diff(before, after)
+    body = tag("p", "unchanged", class_="muted") if before == after else _changed(param.get("kind"), before, after)
     return tag("div", tag("h3", param.get("name", "?")), tag("div", note, class_="note"), body)
+
+
+def _changed(kind: Any, before: Any, after: Any) -> Html:
+    return code_diff(before, after) if kind == "code" else value_diff(before, after)
 
 
 def _curve(run: RunData) -> Html:
@@ -115,11 +119,12 @@ def _candidates(run: RunData) -> Html:
     base = {str(p.get("name")): p.get("before") for p in _records(run.result.get("params"))}
     if not base and run.evaluations:
         base = dict(_record(run.evaluations[0].get("values")))
+    kinds = {str(p.get("name")): p.get("kind") for p in _records(run.result.get("params"))}
     shown = _selected(run.evaluations)
     more = len(run.evaluations) - len(shown)
     return join(
         [
-            *(_candidate(e, base) for e in shown),
+            *(_candidate(e, base, kinds) for e in shown),
             tag("p", f"{more} more are in journal.sqlite.", class_="muted") if more else "",
         ]
     )
@@ -137,7 +142,7 @@ def _selected(evaluations: list[Row]) -> list[Row]:
     return [evaluations[i] for i in sorted(rank[:_MOST_CANDIDATES])]
 
 
-def _candidate(evaluation: Row, base: Mapping[str, Any]) -> Html:
+def _candidate(evaluation: Row, base: Mapping[str, Any], kinds: Mapping[str, Any]) -> Html:
     accepted = bool(evaluation.get("accepted"))
     mark = (
         tag("span", "accepted", class_="badge good")
@@ -157,7 +162,7 @@ def _candidate(evaluation: Row, base: Mapping[str, Any]) -> Html:
     changed = {name: value for name, value in values.items() if as_text(value) != as_text(base.get(name, value))}
     body = [tag("p", clip(reason))] if len(reason) > 160 or "\n" in reason else []
     for name, value in (changed or values).items():
-        body += [tag("h3", name), value_diff(base.get(name, value), value)]
+        body += [tag("h3", name), _changed(kinds.get(name), base.get(name, value), value)]
     return details(summary, *body, _examples(evaluation))
 
 

@@ -39,6 +39,13 @@ def word_diff(before: str, after: str) -> Html:
     return tag("div", join(parts), class_="text")
 
 
+def code_diff(before: Any, after: Any) -> Html:
+    """Two versions of a function, whole, line by line."""
+    old, new = (clip(as_text(value)).rstrip("\n").split("\n") for value in (before, after))
+    lines = list(difflib.unified_diff(old, new, lineterm="", n=max(len(old), len(new))))
+    return patch("\n".join(lines[3:]) or as_text(after))
+
+
 def patch(text: str) -> Html:
     """A unified diff with its lines coloured."""
     moods = {"+": "ins", "-": "del", "@": "hunk"}
