@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.errors import EnvironmentMissing
+from engine.errors import EnvironmentMissing, SandboxUnavailable
+from engine.sandbox import Sandbox
+from engine.sandbox.tiers import AUTOMATIC, reasons
 
 __all__ = ["doctor"]
 
@@ -57,6 +59,7 @@ def _findings() -> Iterator[Finding]:
     yield _cuda()
     yield _package("vllm", fine=None, next_step="pip install 'trace-engine[vllm]', on a machine with a GPU")
     yield _model()
+    yield _sandbox()
     yield from _writable()
     for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         yield Finding(
@@ -88,6 +91,17 @@ def _model() -> Finding:
     if is_cached(EMBEDDED_MODEL):
         return Finding(EMBEDDED_MODEL, "in the cache")
     return Finding(EMBEDDED_MODEL, f"not fetched: engine model pull {EMBEDDED_MODEL}", None)
+
+
+def _sandbox() -> Finding:
+    """The strongest tier that passes its self-test here, and why those before it do not."""
+    with Sandbox(workers=1) as sandbox:
+        try:
+            tier = sandbox.tier
+        except SandboxUnavailable as error:
+            return Finding("sandbox", f"none: {error.message}. Next: {error.next_step}", None)
+    why = "".join(f"; not {name}: {reason}" for name, reason in reasons().items() if name in AUTOMATIC)
+    return Finding("sandbox", f"{tier}{why}")
 
 
 def _writable() -> Iterator[Finding]:

@@ -41,6 +41,5 @@ class Outcome:
             value = repr(self.value)
         except ValueError:
             value = f"<{type(self.value).__name__} with an integer of too many digits to write out>"
-        return (
-            f"Outcome(ok={self.ok}, value={value}, error={self.error!r}, stdout={self.stdout!r}, seconds={self.seconds:.3f})"
-        )
+        said = f"error={self.error!r}, stdout={self.stdout!r}, seconds={self.seconds:.3f}"
+        return f"Outcome(ok={self.ok}, value={value}, {said})"

@@ -12,7 +12,7 @@ from engine.sandbox.runner import Runner, StartFailed
 from engine.sandbox.spawn import bubblewrap, launch
 from engine.sandbox.worker import Worker
 
-__all__ = ["AUTOMATIC", "TIERS", "first_worker", "new_worker", "reasons"]
+__all__ = ["AUTOMATIC", "TIERS", "first_worker", "forget", "new_worker", "reasons"]
 
 TIERS = ("namespaces", "process", "monty", "unsafe")
 AUTOMATIC = ("namespaces", "process", "monty")  # what "auto" tries, in this order
@@ -24,6 +24,12 @@ _reasons: dict[str, str] = {}  # why a tier is not to be had, so that it is trie
 def reasons() -> dict[str, str]:
     """Why each tier that was tried in vain does not work here."""
     return dict(_reasons)
+
+
+def forget() -> None:
+    """Try and test every tier anew when it is next asked for: bubblewrap was installed, or a benchmark starts cold."""
+    _passed.clear()
+    _reasons.clear()
 
 
 def first_worker(requested: str, hash_seed: int) -> tuple[str, Runner]:

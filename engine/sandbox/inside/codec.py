@@ -112,8 +112,8 @@ _CONTAINERS: dict[type, bytes] = {list: b"l", tuple: b"t", dict: b"d", set: b"S"
 def decode(data: bytes) -> Any:
     """The value of `encode`'s bytes; raises `BadBytes` for anything else.
 
-    The bytes may be an attacker's: keys that collide on purpose make a dict quadratic. So reading may take half a second
-    of processor time and another for each MiB, four times and more what the slowest honest bytes take.
+    The bytes may be an attacker's: keys that collide on purpose make a dict quadratic. So reading may take half a
+    second of processor time and another second for each MiB, several times what the slowest honest bytes take.
     """
     reader = _Reader(data, 0.5 + len(data) / 2**20)
     try:

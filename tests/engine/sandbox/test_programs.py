@@ -58,7 +58,9 @@ while queue:
             heapq.heappush(queue, (cost + step, other))
 RESULT = best""", {"a": 0, "b": 1, "c": 3, "d": 6}),
     "bisect": ("import bisect\nRESULT = [bisect.bisect([60, 70, 80], score) for score in (59, 60, 85)]", [0, 1, 3]),
-    "statistics": ("from statistics import *\nRESULT = mean([1, 2, 3, 4]), median([5, 1, 3]), pstdev([2, 4, 4, 4, 5, 5, 7, 9])",
+    "statistics": (
+                   "from statistics import *\n"
+                   "RESULT = mean([1, 2, 3, 4]), median([5, 1, 3]), pstdev([2, 4, 4, 4, 5, 5, 7, 9])",
                    (2.5, 3, 2.0)),
     "fractions": ("from fractions import Fraction\nRESULT = str(sum(Fraction(1, n) for n in range(1, 5)))", "25/12"),
     "decimal": ("from decimal import Decimal\nRESULT = str(Decimal('0.1') + Decimal('0.2'))", "0.3"),
