@@ -26,7 +26,7 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/engine model pull smollm2-135m
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm" $(ARGS)
 
 test-all: $(READY)
 	$(BIN)/engine model pull smollm2-135m

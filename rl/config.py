@@ -17,6 +17,7 @@ from pydantic import Field
 from engine.config import Config, Source, apply_override, read_source, validate
 from engine.errors import ConfigError
 from engine.registry import Registry
+from rl.policies._vllm.settings import VllmConfig
 from rl.sources import SOURCES
 
 METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
@@ -48,7 +49,11 @@ class ModelConfig(Config):
 
 
 class PolicyConfig(Config):
-    """Who samples, and how. `completions` is G, the completions a prompt."""
+    """Who samples, and how. `completions` is G, the completions a prompt.
+
+    `max_staleness`: how many batches may be sampled ahead of the updates, so that sampling on servers and training
+    overlap; 0 samples every batch with the newest weights.
+    """
 
     engine: Literal["auto", "local", "vllm"] = "auto"
     completions: int = Field(default=8, ge=2)
@@ -58,6 +63,8 @@ class PolicyConfig(Config):
     top_k: int = Field(default=0, ge=0)
     min_p: float = Field(default=0.0, ge=0, lt=1)
     stop: tuple[str, ...] = ()
+    max_staleness: int = Field(default=0, ge=0)
+    vllm: VllmConfig = VllmConfig()
 
 
 class TrainerConfig(Config):

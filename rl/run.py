@@ -109,7 +109,7 @@ def evaluate(
     prepared = Prepared.of(experiment)
     console = Console(0, is_quiet=is_quiet)
     console.say(f"evaluating {saved or prepared.experiment.config.model.name}")
-    parts = prepared.built(saved)
+    parts = prepared.built(saved, say=console.say)
     with parts.policy:
         return evaluation_rows(parts.sampler, prepared.source.evaluation(), prepared.accelerator)
 
@@ -134,7 +134,7 @@ def _train_in(path: Path, folder: RunFolder | None, prepared: Prepared, console:
         folder.rewind(checkpoint.step_of(saved) if saved else -1)
     if is_resumed:
         console.say(f"going on from {saved}" if saved else "no checkpoint yet: starting at step 0")
-    parts = prepared.built(saved)
+    parts = prepared.built(saved, folder=path, say=console.say)
     trainer_class = importlib.import_module(f"rl.trainers.{prepared.method.trainer}").TRAINER
     with parts.policy:
         trainer = trainer_class(parts, path, folder, console)

@@ -1,5 +1,6 @@
 """What holds for all tests: examples without a clock, no hub, and the embedded model where it can be had."""
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("vllm") is None:
+        for item in items:
+            if "vllm" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="vLLM is not installed here: make test-vllm"))
     if shutil.which("nvidia-smi"):
         return
     for item in items:

@@ -1,6 +1,7 @@
 """Policies: who samples the completions.
 
-`choose("auto", ...)` takes vLLM where it can run and the in-process policy otherwise. Adding a
+`choose("auto", ...)` takes vLLM where it is installed beside a GPU, or its servers are named, and the in-process
+policy otherwise. Adding a
 policy means one file here that binds POLICY.
 """
 
@@ -11,7 +12,9 @@ from typing import Any
 
 from engine.errors import EnvironmentMissing, UnknownName
 from engine.registry import Registry
+from rl.lazy import torch
 from rl.policies._prompts import encode_prompt
+from rl.policies._vllm.settings import VllmConfig
 from rl.policies.base import Policy, check_request
 
 __all__ = ["POLICIES", "Policy", "check_request", "choose", "encode_prompt", "names", "resolve"]
@@ -24,15 +27,16 @@ def names() -> list[str]:
     return POLICIES.names()
 
 
-def resolve(engine: str = "auto", *, place: str | None = None) -> str:
-    """The name of a policy that can run here; "auto" is vLLM where it can, else local.
+def resolve(engine: str = "auto", *, place: str | None = None, settings: VllmConfig | None = None) -> str:
+    """The name of a policy that can run here; "auto" is vLLM where servers are named (in settings) or it is
+    installed and a CUDA device is there, else local.
 
     Raises UnknownName for another name, and EnvironmentMissing, naming what is missing, for an
     engine that cannot run here. place: where the name was set, for the message.
     """
     if engine == "auto":
-        return "local" if _missing("vllm") else "vllm"
-    if engine in ("vllm", *names()) and (missing := _missing(engine)):
+        return "vllm" if _suits_vllm(settings) else "local"
+    if engine in names() and (missing := _missing(engine, settings)):
         raise EnvironmentMissing(
             f"policy.engine={engine} cannot run here: {'; '.join(missing)}",
             place=place,
@@ -45,15 +49,19 @@ def resolve(engine: str = "auto", *, place: str | None = None) -> str:
 
 def choose(engine: str = "auto", *, place: str | None = None, **options: Any) -> Policy:
     """The policy that `resolve` names, built with the options. Raises as resolve does."""
-    policy: Policy = POLICIES.load(resolve(engine, place=place), place=place)(**options)
+    name = resolve(engine, place=place, settings=options.get("settings"))
+    policy: Policy = POLICIES.load(name, place=place)(**options)
     return policy
 
 
-def _missing(engine: str) -> list[str]:
+def _suits_vllm(settings: VllmConfig | None) -> bool:
+    """Whether vLLM is the better sampler here."""
+    if settings is not None and settings.servers:
+        return True
+    return importlib.util.find_spec("vllm") is not None and bool(torch.cuda.is_available())
+
+
+def _missing(engine: str, settings: VllmConfig | None) -> list[str]:
     """What the engine needs and is not here."""
-    reasons = []
-    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
-        reasons.append("the package vllm is not installed")
-    if engine not in names():
-        reasons.append(f"this version of trace-engine has no {engine} policy")
-    return reasons or POLICIES.load(engine).missing()
+    policy = POLICIES.load(engine)
+    return list(policy.missing(settings) if engine == "vllm" else policy.missing())

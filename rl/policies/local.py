@@ -42,10 +42,10 @@ class LocalPolicy(Policy):
     ) -> None:
         _check_forward(model)
         self.model, self.tokenizer, self.version = model, tokenizer, version
-        self.autocast = _dtype(autocast)
+        self.autocast = autocast_dtype(autocast)
         self.batch_tokens, self.batch_rows = batch_tokens, batch_rows
         self.context = context or _context(model)
-        self.end_ids = _end_ids(model, tokenizer)
+        self.end_ids = end_ids(model, tokenizer)
 
     def generate(self, requests: Sequence[Request]) -> list[list[Rollout]]:
         """The n rollouts of each request. See Policy for what they hold."""
@@ -152,7 +152,7 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> str:
     return text[: min(places)] if places else text
 
 
-def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
+def autocast_dtype(name: torch.dtype | str | None) -> torch.dtype | None:
     """The autocast dtype of a name; None and "none" are off."""
     if name is None or isinstance(name, torch.dtype):
         return name
@@ -168,7 +168,7 @@ def _context(model: Any) -> int:
     return getattr(config, "max_position_embeddings", None) or 2**31
 
 
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens that end a completion: the model's and the tokenizer's."""
     named = getattr(model.generation_config, "eos_token_id", None)
     ids = named if isinstance(named, list) else [named]

@@ -38,7 +38,7 @@ class Sampler:
         return self._scored(prompts, requests)
 
     def _request(self, prompt: Prompt, n: int, seed: int, **changes: Any) -> Request:
-        sampling = self.config.model_dump(exclude={"engine", "completions", "stop"}) | changes
+        sampling = self.config.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "min_p"}) | changes
         ids = encode_prompt(self.tokenizer, prompt.prompt)
         return Request(prompt_ids=ids, n=n, seed=seed, stop=tuple(self.config.stop), **sampling)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from engine.errors import DataError, EngineError, InputError
+from engine.errors import ConfigError, DataError, EngineError, InputError
+from rl.checkpoint import step_of
 from rl.config import Experiment
 from rl.methods.base import Method
 from rl.policies import Policy, choose, resolve
@@ -49,7 +50,7 @@ class Prepared:
         rewards = [load_reward(spec, near, place=experiment.place("rewards", i)) for i, spec in specs]
         with _placed(experiment, "rewards"):
             _require_columns(rewards, source)
-        resolve(experiment.config.policy.engine, place=experiment.place("policy", "engine"))
+        require_policy(experiment)
         with _placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name)
         return cls(
@@ -62,21 +63,43 @@ class Prepared:
             method=experiment.method_class(experiment.method),
         )
 
-    def built(self, checkpoint: Path | None) -> Parts:
-        """All parts, with the weights of the checkpoint or the starting ones."""
+    def built(
+        self, checkpoint: Path | None, *, folder: Path | None = None, say: Callable[[str], None] | None = None
+    ) -> Parts:
+        """All parts, with the weights of the checkpoint or the starting ones; the policy has them too.
+
+        folder: for what a policy wants to write (the log of a server). say: takes its lines for people.
+        """
         experiment, device = self.experiment, self.accelerator.device
         model = load_model(experiment, self.model_path, checkpoint, device)
         reference = load_reference(experiment, self.model_path, device) if self.method.needs_reference else None
         config = experiment.config
-        policy = choose(
-            config.policy.engine,
-            place=experiment.place("policy", "engine"),
-            model=model,
-            tokenizer=self.tokenizer,
-            autocast=config.model.autocast,
-        )
+        options = dict(model=model, tokenizer=self.tokenizer, autocast=config.model.autocast)
+        name = policy_name(experiment)
+        if name == "vllm":
+            options |= {
+                "model_path": self.model_path,
+                "settings": config.policy.vllm,
+                "log": folder / "vllm.log" if folder else None,
+                "is_main": self.accelerator.is_main_process,
+                "say": say,
+            }
+        policy = choose(name, place=experiment.place("policy", "engine"), **options)
+        try:
+            policy.sync(model, step_of(checkpoint) if checkpoint else 0)
+        except BaseException:
+            policy.close()
+            raise
         sampler = Sampler(policy, self.tokenizer, self.scorer, config.policy, config.seed)
         return Parts(prepared=self, model=model, reference=reference, policy=policy, sampler=sampler)
+
+    def _sampler_fact(self) -> str:
+        policy = self.experiment.config.policy
+        if (name := policy_name(self.experiment)) != "vllm":
+            return name
+        where = ", ".join(policy.vllm.servers) or f"deployment {policy.vllm.deployment}"
+        ahead = f", {policy.max_staleness} batches ahead" if policy.max_staleness else ""
+        return f"vllm: {where}, weights by {policy.vllm.sync}{ahead}"
 
     def facts(self) -> dict[str, str]:
         """The numbers that follow from the config, for people."""
@@ -96,8 +119,39 @@ class Prepared:
             "processes": f"{self.accelerator.num_processes} on {self.accelerator.device}",
             "memory": f"{(total + 3 * trained) * each / 2**30:.2f} GiB for weights, gradients and moments",
             "checkpoints": f"{trainer.keep} kept, about {3 * trained * each / 2**30:.2f} GiB each",
+            "sampler": self._sampler_fact(),
             "control": trainer.control,
         }
+
+
+def policy_name(experiment: Experiment) -> str:
+    """The policy engine that the config means on this machine."""
+    policy = experiment.config.policy
+    return resolve(policy.engine, place=experiment.place("policy", "engine"), settings=policy.vllm)
+
+
+def require_policy(experiment: Experiment) -> None:
+    """Raise EngineError unless the policy can run here and can do what the config asks of it."""
+    policy = experiment.config.policy
+    name = policy_name(experiment)
+    if name == "local":
+        if policy.max_staleness:
+            raise ConfigError(
+                "the local policy samples from the very weights that are being updated: nothing can be sampled ahead",
+                place=experiment.place("policy", "max_staleness"),
+                allowed="0, or a policy on servers (policy.engine=vllm)",
+            )
+        return
+    truncated = {"top_p": policy.top_p < 1, "top_k": policy.top_k > 0, "min_p": policy.min_p > 0}
+    for setting, is_on in truncated.items():
+        if is_on:
+            raise ConfigError(
+                f"policy.{setting} cuts off a part of the distribution: the {name} sampler's log-probs are then of what "
+                "is left, the trainer's of the whole, and their ratio would be biased at every token",
+                place=experiment.place("policy", setting),
+                allowed="top_p: 1, top_k: 0, min_p: 0",
+                next_step="use policy.temperature, or sample with policy.engine=local",
+            )
 
 
 @contextlib.contextmanager

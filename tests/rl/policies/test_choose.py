@@ -6,14 +6,19 @@ import importlib.util
 import pytest
 
 from engine.errors import EnvironmentMissing, InputError, UnknownName
-from rl.policies import choose, encode_prompt, names
+from rl.policies import choose, encode_prompt, names, resolve
+from rl.policies._vllm.settings import VllmConfig
 from rl.policies.local import LocalPolicy
 
 
 def test_auto_is_local_where_vllm_cannot_run(model, tokenizer):
     assert isinstance(choose(model=model, tokenizer=tokenizer), LocalPolicy)
     assert isinstance(choose("local", model=model, tokenizer=tokenizer, autocast="bfloat16"), LocalPolicy)
-    assert names() == ["local"]
+    assert names() == ["local", "vllm"]
+
+
+def test_named_servers_are_what_auto_takes():
+    assert resolve("auto", settings=VllmConfig(servers=("http://10.0.0.1:8000",))) == "vllm"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vllm is installed")

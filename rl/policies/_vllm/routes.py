@@ -1,0 +1,210 @@
+"""The ways of weights into a vLLM server. Each keeps what it last prepared, to give it to a restarted server.
+
+file   a safetensors file on a path that both see, through vLLM's official update endpoints
+lora   a directory a version, loaded as a new adapter; the served weights stay as they are
+nccl   broadcast from the trainer's GPU, by vLLM's own trainer engine
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import socket
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as Late
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor
+
+from engine.errors import ConfigError
+from rl.policies._vllm.endpoint import PAUSE, Endpoint, Refused, ServerGone
+from rl.policies._vllm.weights import named_weights, weight_shapes, write_weights
+
+
+class Route(ABC):
+    """One way. `prepare` takes a version from the model; `push` gives it to a server, as often as needed."""
+
+    name: str
+
+    def __init__(self, folder: Path | None, dtype: torch.dtype) -> None:
+        self.dtype, self.run = dtype, secrets.token_hex(4)
+        self.is_own_folder = folder is None
+        self.folder = folder / f"run-{self.run}" if folder else Path(tempfile.mkdtemp(prefix="engine-weights-"))
+        self.version = -1
+
+    @property
+    def tag(self) -> str:
+        """The prepared version's name; other runs use other names."""
+        return f"{self.run}-{self.version}"
+
+    @abstractmethod
+    def prepare(self, model: Any, version: int) -> None:
+        """Take the model's weights as number `version`."""
+
+    @abstractmethod
+    def push(self, endpoint: Endpoint, timeout_s: float) -> None:
+        """Give the prepared version to a server. Raises ServerGone, Refused, and ConfigError for weights that do
+        not fit, in which case nothing of the server was touched."""
+
+    def is_current(self, endpoint: Endpoint) -> bool:
+        """Whether the server samples from the prepared version."""
+        return endpoint.version() == self.tag
+
+    def served_name(self, base: str) -> str:
+        """The model name that requests give."""
+        return base
+
+    def close(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class FileRoute(Route):
+    """All weights as one file a version; the previous one is removed."""
+
+    name = "file"
+
+    def prepare(self, model: Any, version: int) -> None:
+        old = list(self.folder.glob("weights-*.safetensors")) if self.folder.exists() else []
+        self.shapes, self.version = weight_shapes(model), version
+        self.path = write_weights(model, self.dtype, self.folder / f"weights-{version:06d}.safetensors")
+        for path in old:
+            if path != self.path:
+                path.unlink()
+
+    def push(self, endpoint: Endpoint, timeout_s: float) -> None:
+        require_fitting(endpoint, self.shapes, timeout_s)
+        endpoint.load_file(str(self.path), self.tag, timeout_s)
+
+
+class LoraRoute(Route):
+    """Adapters under a new name each time: vLLM keys its caches by it, so nothing old is ever used."""
+
+    name = "lora"
+
+    def __init__(self, folder: Path | None, dtype: torch.dtype) -> None:
+        super().__init__(folder, dtype)
+        self._loaded: dict[str, str] = {}
+
+    def prepare(self, model: Any, version: int) -> None:
+        self.version = version
+        model.save_pretrained(self.folder / self.tag)
+        for path in self.folder.iterdir():
+            if path.name != self.tag:
+                shutil.rmtree(path)
+
+    def push(self, endpoint: Endpoint, timeout_s: float) -> None:
+        if not self.is_current(endpoint):
+            endpoint.load_adapter(self.tag, str(self.folder / self.tag), timeout_s)
+        old = self._loaded.get(endpoint.url)
+        self._loaded[endpoint.url] = self.tag
+        if old and old != self.tag:
+            with contextlib.suppress(Refused):  # a restarted server does not have it
+                endpoint.unload_adapter(old, timeout_s)
+
+    def is_current(self, endpoint: Endpoint) -> bool:
+        return any(model["id"] == self.tag for model in endpoint.models())
+
+    def served_name(self, base: str) -> str:
+        return self.tag
+
+
+class NcclRoute(Route):
+    """Broadcast over NCCL. The model is read at every push, so it must still be at the prepared version then."""
+
+    name = "nccl"
+
+    def __init__(self, folder: Path | None, dtype: torch.dtype) -> None:
+        super().__init__(folder, dtype)
+        self._engines: dict[str, Any] = {}
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nccl-weights")
+
+    def prepare(self, model: Any, version: int) -> None:
+        self.model, self.version, self.shapes = model, version, weight_shapes(model)
+
+    def push(self, endpoint: Endpoint, timeout_s: float) -> None:
+        if endpoint.version() == "default":  # started anew: its group is gone
+            self._engines.pop(endpoint.url, None)
+        require_fitting(endpoint, self.shapes, timeout_s)
+        work = self._threads.submit(self._send, endpoint, timeout_s)
+        try:
+            work.result(timeout_s)
+        except Late:
+            raise ServerGone(f"{endpoint.url}: the broadcast did not finish within {timeout_s:g} s") from None
+        except (RuntimeError, OSError) as error:
+            raise Refused(500, f"the broadcast failed: {error}") from error
+
+    def _send(self, endpoint: Endpoint, timeout_s: float) -> None:
+        endpoint.post(PAUSE, None, timeout_s)
+        engine = self._engines.get(endpoint.url)
+        if engine is None:
+            engine = self._engines[endpoint.url] = self._joined(endpoint, timeout_s)
+        engine.send_weights()
+        endpoint.post("/collective_rpc", {"method": "engine_tie_head"}, timeout_s)
+        endpoint.post("/update_weight_version", {"new_version": self.tag}, timeout_s)
+        endpoint.reset_cache(timeout_s)
+        endpoint.post("/resume", None, timeout_s)
+
+    def _joined(self, endpoint: Endpoint, timeout_s: float) -> Any:
+        """The trainer's end of a group with the server's workers."""
+        from vllm.distributed.weight_transfer.clients import HTTPVLLMWeightSyncClient
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
+
+        world = int(endpoint.get("/get_world_size", timeout_s)["world_size"])
+        address, port = _own_address(endpoint.url)
+        info = NCCLTrainerInitInfo(master_address=address, master_port=port, world_size=world + 1, rank=0)
+        client = HTTPVLLMWeightSyncClient(endpoint.url, timeout=timeout_s)
+        return NCCLTrainerWeightTransferEngine.trainer_init(info, client=client, source=_source(self))
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.shutdown()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        super().close()
+
+
+ROUTES: dict[str, type[Route]] = {route.name: route for route in (FileRoute, LoraRoute, NcclRoute)}
+
+
+def require_fitting(endpoint: Endpoint, shapes: dict[str, list[int]], timeout_s: float) -> None:
+    """Raise ConfigError where the served model cannot take weights of these shapes."""
+    faults = endpoint.weight_faults(shapes, timeout_s)  # type: ignore[arg-type]
+    if faults:
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        raise ConfigError(
+            f"the served model is another than the trained one: {'; '.join(faults[:3])}{more}",
+            place=endpoint.url,
+            next_step="serve the model that model.name names: `engine policy serve CONFIG`",
+        )
+
+
+def _source(route: NcclRoute) -> Any:
+    """The route's weights as vLLM's WeightSource."""
+    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+
+    class Weights(WeightSource):  # type: ignore[misc]
+        def metadata(self) -> list[Any]:
+            return [ParamMeta(name, route.dtype, tuple(shape)) for name, shape in weight_shapes(route.model).items()]
+
+        def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+            return named_weights(route.model, route.dtype)
+
+    return Weights()
+
+
+def _own_address(url: str) -> tuple[str, int]:
+    """The address by which that server reaches this machine, and a free port."""
+    parts = urlsplit(url)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((parts.hostname or "127.0.0.1", parts.port or 80))
+        address = probe.getsockname()[0]
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return address, probe.getsockname()[1]
