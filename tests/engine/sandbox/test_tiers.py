@@ -46,7 +46,7 @@ def test_a_child_that_cannot_be_confined_runs_nothing(monkeypatch: pytest.Monkey
         broken.run("RESULT = 1")
 
 
-@pytest.mark.parametrize("version", range(8))
+@pytest.mark.parametrize("version", [0, 1, 4, 6])
 def test_an_older_landlock_or_none_is_enough(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, version: int) -> None:
     """A kernel that knows less of Landlock: namespaces and the filter still keep what the self-test tries."""
     if version > landlock.version():
