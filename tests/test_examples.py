@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,15 @@ def test_a_traced_program_gives_its_value_outside_and_its_graph_inside(tmp_path)
     assert "total_2 = total(20.0, rate)" in printed
     heard = printed.split("what a reader is told about greeting:")[1].split("\n\n")[0]
     assert "letter_1" in heard and "total" not in heard.replace("total_", "")
+
+
+def test_a_function_is_repaired_and_adopted(tmp_path):
+    file = shutil.copy(ROOT / "examples" / "repair_code.py", tmp_path)  # patches are for files below the working folder
+    printed = run(file, tmp_path)
+    assert "tests passed: 33% -> 100%" in printed
+    assert "written by the model, runs in the sandbox, and says 4 for 5 days" in printed  # 2 a day after the third
+    assert "-    fee = 2 * (days - 4)\n+    fee = 2 * (days - 3)\n" in printed
+    assert printed.endswith("adopted: late_fee is now the user's and runs in this process\n")
 
 
 @pytest.mark.model
