@@ -43,7 +43,7 @@ class VllmPolicy(Policy):
     model: the model that is trained; only its config and end tokens are read before the first `sync`.
     model_path: what vLLM loads. autocast: the trainer's, which the probe's forward uses. settings: the
     `policy.vllm:` section. log: a file for the output of a server of our own. is_main: of several trainer
-    processes, the one that starts a server and gives it the weights. say: takes a line for people.
+    processes, the one that starts a server and gives it the weights; run: a token that all of them have. say: takes a line for people.
 
     Raises EnvironmentMissing and LLMUnavailable for servers that cannot be used, and ConfigError for settings
     that contradict each other. `generate` and `sync` raise Stopped when servers stay away, and Mismatch when a
@@ -61,6 +61,7 @@ class VllmPolicy(Policy):
         version: int = 0,
         log: Path | None = None,
         is_main: bool = True,
+        run: str | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings or VllmConfig()
@@ -77,7 +78,7 @@ class VllmPolicy(Policy):
             int(model.config.get_text_config().vocab_size),
             self.settings.tolerance or TOLERANCES[self.dtype],
         )
-        self.backend = self._built(model, model_path, trainer, log, is_main)
+        self.backend = self._built(model, model_path, trainer, log, is_main, run)
 
     @classmethod
     def missing(cls, settings: VllmConfig | None = None) -> list[str]:
@@ -104,13 +105,15 @@ class VllmPolicy(Policy):
         """End what was started here."""
         self.backend.close()
 
-    def _built(self, model: Any, model_path: str, trainer: Trainer, log: Path | None, is_main: bool) -> Backend:
+    def _built(
+        self, model: Any, model_path: str, trainer: Trainer, log: Path | None, is_main: bool, run: str | None
+    ) -> Backend:
         if self.deployment == "colocated":
             from rl.policies._vllm.colocated import Colocated
 
             return Colocated(model_path, self.settings, trainer, dtype=self.dtype, say=self.say)
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else None
-        route = ROUTES[self.route](folder, getattr(torch, self.dtype))
+        route = ROUTES[self.route](folder, getattr(torch, self.dtype), run)
         key = os.environ.get(self.settings.api_key_env) or None
         own = None
         if not self.settings.servers and is_main:

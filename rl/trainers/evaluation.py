@@ -25,28 +25,27 @@ class Sampler:
     config: PolicyConfig
     seed: int
 
-    def groups(self, prompts: Sequence[Prompt], window: int, indices: Sequence[int]) -> list[Group]:
-        """G scored rollouts of each prompt; the seed of each is that of its window and its index in it."""
+    def sampled(self, prompts: Sequence[Prompt], window: int, indices: Sequence[int]) -> list[Group]:
+        """G rollouts of each prompt, without rewards; the seed of each is that of its window and its index in it."""
         seeds = [derived_seed(self.seed, "rollouts", window, index) for index in indices]
-        return self._scored(
-            prompts, [self._request(p, self.config.completions, s) for p, s in zip(prompts, seeds, strict=True)]
-        )
+        requests = [self._request(p, self.config.completions, s) for p, s in zip(prompts, seeds, strict=True)]
+        return self._groups(prompts, requests)
 
     def greedy(self, prompts: Sequence[Prompt]) -> list[Group]:
         """One scored greedy rollout of each prompt."""
         requests = [self._request(p, 1, 0, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0) for p in prompts]
-        return self._scored(prompts, requests)
+        groups = self._groups(prompts, requests)
+        self.score(groups)
+        return groups
 
     def _request(self, prompt: Prompt, n: int, seed: int, **changes: Any) -> Request:
         sampling = self.config.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "min_p"}) | changes
         ids = encode_prompt(self.tokenizer, prompt.prompt)
         return Request(prompt_ids=ids, n=n, seed=seed, stop=tuple(self.config.stop), **sampling)
 
-    def _scored(self, prompts: Sequence[Prompt], requests: list[Request]) -> list[Group]:
+    def _groups(self, prompts: Sequence[Prompt], requests: list[Request]) -> list[Group]:
         rollouts = self.policy.generate(requests)
-        groups = [Group(p, r.prompt_ids, rows) for p, r, rows in zip(prompts, requests, rollouts, strict=True)]
-        self.score(groups)
-        return groups
+        return [Group(p, r.prompt_ids, rows) for p, r, rows in zip(prompts, requests, rollouts, strict=True)]
 
 
 def evaluation_rows(

@@ -48,8 +48,14 @@ class Totals:
             self.statistics[name] = torch.maximum(mine, value) if name.endswith("_max") else mine + value
 
     def means(self) -> dict[str, float]:
+        """Means a token and maxima. `sampler_ess`: (sum w)^2 / (n sum w^2), the share of the tokens that the
+        importance weights w from the sampler to the trainer leave; 1 where both agree."""
         tokens = self.tokens.clamp(min=1.0)
-        return {k: float(v if k.endswith("_max") else v / tokens) for k, v in self.statistics.items()}
+        row = {k: float(v if k.endswith("_max") else v / tokens) for k, v in self.statistics.items()}
+        if "sampler_weight" in row:
+            mean, square = row.pop("sampler_weight"), row.pop("sampler_weight_square")
+            row["sampler_ess"] = mean * mean / square if square else 0.0
+        return row
 
 
 @dataclass
@@ -96,6 +102,8 @@ class Gradient:
                 max_tokens=self.max_tokens,
             )
             loss, statistics = self.method.loss(batch)
+            if batch.sampler_logprobs is not None:
+                statistics |= sampler_statistics(batch.old_logprobs, batch.sampler_logprobs, mask)
             loss.backward()
             tokens = mask.sum()
             totals.add(loss, tokens, statistics | {"entropy": (entropy * mask).sum() / tokens})
@@ -202,6 +210,20 @@ class Gradient:
         totals.tokens, totals.statistics = torch.zeros_like(totals.tokens), {}
         for share in shares:
             totals.merge(share)
+
+
+def sampler_statistics(old_logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """How far the sampler's log-probs (B, T) are from the trainer's at the start of the updates: mean and max
+    |difference|, and the moments of w = exp(difference), from which `Totals.means` makes the effective sample size."""
+    difference = (old_logprobs - sampler_logprobs).detach().masked_fill(mask == 0, 0.0)
+    weights = difference.clamp(-20, 20).exp() * mask
+    tokens = mask.sum().clamp(min=1.0)
+    return {
+        "sampler_difference": difference.abs().sum() / tokens,
+        "sampler_difference_max": difference.abs().amax(),
+        "sampler_weight": weights.sum() / tokens,
+        "sampler_weight_square": weights.square().sum() / tokens,
+    }
 
 
 def _flat(window: Window, rows: list[tuple[int, int]]) -> Tensor:

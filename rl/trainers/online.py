@@ -6,6 +6,7 @@ share of the prompts, the groups are gathered, and each takes the gradient of it
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -16,11 +17,12 @@ from accelerate.utils import gather_object
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.errors import NonFinite
+from engine.errors import NonFinite, Stopped
 from engine.runs import RunFolder, write_json
 from rl import checkpoint
 from rl.config import TrainerConfig
 from rl.policies.local import LocalPolicy
+from rl.trainers.batches import Batches
 from rl.trainers.console import Console
 from rl.trainers.evaluation import evaluation_rows
 from rl.trainers.gradient import Gradient, Totals
@@ -63,15 +65,29 @@ class OnlineTrainer:
             micro_batch_tokens=self.config.micro_batch_tokens,
         )
         self.step, self.windows, self.window = 0, 0, None  # type: int, int, Window | None
-        self.iterations = max(self.config.iterations, self.method.iterations)
+        self.is_whole = True
+        self.updates = max(self.config.iterations, self.method.iterations) * self.config.minibatches
+        self.batches = Batches(
+            parts.sampler,
+            prepared.source,
+            prepared.accelerator,
+            prompts=self.config.prompts,
+            ahead=sampling.max_staleness,
+            last=-(-self.config.steps // self.updates),
+        )
 
     def run(self) -> None:
         """All remaining steps. Raises Stopped and NonFinite."""
-        with StopRequest(self.run_path) as stop:
+        with StopRequest(self.run_path) as stop, contextlib.closing(self.batches):
             if self.step == 0 and self.config.eval_every:
                 self._evaluate()
             while self.step < self.config.steps:
-                self._one_step()
+                try:
+                    self._one_step()
+                except Stopped:  # by the policy, whose servers stay away
+                    if self.is_whole and self.step:
+                        self.save()
+                    raise
                 is_last, reason = self.step == self.config.steps, self._agreed(stop.reason)
                 if is_last or reason or self.step % self.config.save_every == 0:
                     self.save()
@@ -79,38 +95,47 @@ class OnlineTrainer:
                     raise stop.raised(self.step, self.run_path)
 
     def _one_step(self) -> None:
-        """Rollouts where none are left, one update, its row, and the evaluation that is due."""
+        """Rollouts where none are left, one update, its row, and the evaluation that is due.
+
+        `is_whole` says whether a checkpoint of this moment would lose nothing.
+        """
         started = time.perf_counter()
         if self.window is None:
             self.window = self._collect()
+        self.is_whole = False
+        staleness = self.step - self.window.oldest_version
         row = self._update(self.window)
         self.step += 1
-        self.parts.policy.sync(self.model, self.step)
-        self._log({"step": self.step} | row | {"seconds": time.perf_counter() - started})
-        if self.window.is_spent:
-            self.window = None
         every = self.config.eval_every
-        if every and (self.step % every == 0 or self.step == self.config.steps):
+        is_due = bool(every) and (self.step % every == 0 or self.step == self.config.steps)
+        try:
+            self._sync()
+        finally:
+            self._log({"step": self.step} | row | {"staleness": staleness, "seconds": time.perf_counter() - started})
+            if self.window.is_spent:
+                self.window = None
+            self.is_whole = not is_due
+        if is_due:
             self._evaluate()
+            self.is_whole = True
+
+    def _sync(self) -> None:
+        """Let the policy sample with the new weights, after the batches that it is sampling."""
+        self.batches.settle()
+        self.parts.policy.sync(self.model, self.step)
+        self.prepared.accelerator.wait_for_everyone()
 
     def _collect(self) -> Window:
         """Sample a batch of groups on all processes, and compute what its updates need."""
         started = time.perf_counter()
-        accelerator = self.prepared.accelerator
-        prompts = self.prepared.source.batch(self.config.prompts)
-        own = list(enumerate(prompts))[accelerator.process_index :: accelerator.num_processes]
-        groups = self.parts.sampler.groups([p for _, p in own], self.windows, [i for i, _ in own])
-        if accelerator.num_processes > 1:
-            numbered = gather_object([(i, group) for (i, _), group in zip(own, groups, strict=True)])
-            groups = [group for _, group in sorted(numbered, key=lambda pair: pair[0])]
-        groups = self.method.prepare(groups, self.step)
+        groups = self.method.prepare(self.batches.next(), self.step)
         if self.config.control == "shuffled_rewards":
             self._shuffle(groups)
         window = Window(
             number=self.windows,
             groups=groups,
             advantages=self.method.advantages(groups),
-            updates=self.iterations * self.config.minibatches,
+            updates=self.updates,
             minibatches=self.config.minibatches,
         )
         self.windows += 1
@@ -214,14 +239,17 @@ class OnlineTrainer:
 
     def save(self) -> None:
         """Write a checkpoint of this moment."""
-        rngs = [rng_state()] if self.prepared.accelerator.num_processes == 1 else gather_object([rng_state()])
+        is_alone = self.prepared.accelerator.num_processes == 1
+        own = {"rng": rng_state(), "ahead": self.batches.state_dict()}
+        each = [own] if is_alone else gather_object([own])
         if self.folder is not None:
             record: dict[str, Any] = {
                 "step": self.step,
                 "windows": self.windows,
                 "config": self.prepared.experiment.resolved(),
                 "near": str(self.prepared.experiment.near or ""),
-                "rng": rngs,
+                "rng": [process["rng"] for process in each],
+                "ahead": [process["ahead"] for process in each],
                 "source": self.prepared.source.state_dict(),
                 "method": self.method.state_dict(),
                 "window": None,
@@ -245,12 +273,13 @@ class OnlineTrainer:
         record = state.record
         self.step, self.windows = record["step"], record["windows"]
         load_optimizer_state(self.optimizer, self.model, _below(state.tensors, "optimizer/"))
-        load_rng_state(record["rng"][min(self.prepared.accelerator.process_index, len(record["rng"]) - 1)])
+        place = min(self.prepared.accelerator.process_index, len(record["rng"]) - 1)
+        load_rng_state(record["rng"][place])
         self.prepared.source.load_state_dict(record["source"])
+        self.batches.load_state_dict(self.windows, record.get("ahead", [[]] * len(record["rng"]))[place])
         self.method.load_state_dict(record["method"])
         if record["window"] is not None:
             self.window = Window.from_state(record["window"], _below(state.tensors, "window/"))
-        self.parts.policy.sync(self.model, self.step)
 
 
 def learning_rate(config: TrainerConfig, step: int) -> float:

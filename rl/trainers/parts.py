@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from engine.errors import ConfigError, DataError, EngineError, InputError
@@ -82,6 +84,7 @@ class Prepared:
                 "settings": config.policy.vllm,
                 "log": folder / "vllm.log" if folder else None,
                 "is_main": self.accelerator.is_main_process,
+                "run": self._run_token(),
                 "say": say,
             }
         policy = choose(name, place=experiment.place("policy", "engine"), **options)
@@ -92,6 +95,12 @@ class Prepared:
             raise
         sampler = Sampler(policy, self.tokenizer, self.scorer, config.policy, config.seed)
         return Parts(prepared=self, model=model, reference=reference, policy=policy, sampler=sampler)
+
+    def _run_token(self) -> str:
+        """A name for this run's weights on servers, the same in all processes."""
+        token = [secrets.token_hex(4)]
+        broadcast_object_list(token)
+        return token[0]
 
     def _sampler_fact(self) -> str:
         policy = self.experiment.config.policy
@@ -146,8 +155,8 @@ def require_policy(experiment: Experiment) -> None:
     for setting, is_on in truncated.items():
         if is_on:
             raise ConfigError(
-                f"policy.{setting} cuts off a part of the distribution: the {name} sampler's log-probs are then of what "
-                "is left, the trainer's of the whole, and their ratio would be biased at every token",
+                f"policy.{setting} cuts off a part of the distribution: the {name} sampler's log-probs are then of "
+                "what is left, the trainer's of the whole, and their ratio would be biased at every token",
                 place=experiment.place("policy", setting),
                 allowed="top_p: 1, top_k: 0, min_p: 0",
                 next_step="use policy.temperature, or sample with policy.engine=local",

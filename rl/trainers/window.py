@@ -35,6 +35,11 @@ class Window:
     ref_logprobs: Tensor | None = None
 
     @property
+    def oldest_version(self) -> int:
+        """The number of the oldest weights that sampled a rollout of it."""
+        return min(rollout.weight_version for group in self.groups for rollout in group.rollouts)
+
+    @property
     def is_spent(self) -> bool:
         return self.done >= self.updates
 
@@ -82,7 +87,7 @@ class Window:
 
     @classmethod
     def from_state(cls, record: dict[str, Any], tensors: dict[str, Tensor]) -> Window:
-        groups = [_group(item) for item in record["groups"]]
+        groups = [group_from(item) for item in record["groups"]]
         return cls(**{**record, "groups": groups, **tensors})
 
     def statistics(self) -> dict[str, float]:
@@ -128,7 +133,8 @@ def padded(rows: Sequence[Tensor], length: int) -> Tensor:
     return torch.stack([torch.nn.functional.pad(row, (0, length - len(row))) for row in rows])
 
 
-def _group(item: dict[str, Any]) -> Group:
+def group_from(item: dict[str, Any]) -> Group:
+    """The group of which `item` is dataclasses.asdict, after JSON."""
     rollouts = [
         Rollout(**{**r, "completion_ids": tuple(r["completion_ids"]), "logprobs": tuple(r["logprobs"])})
         for r in item["rollouts"]

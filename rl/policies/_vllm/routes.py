@@ -29,12 +29,15 @@ from rl.policies._vllm.weights import named_weights, weight_shapes, write_weight
 
 
 class Route(ABC):
-    """One way. `prepare` takes a version from the model; `push` gives it to a server, as often as needed."""
+    """One way. `prepare` takes a version from the model; `push` gives it to a server, as often as needed.
+
+    run: what tells this run's versions from others'; the same in all of its processes.
+    """
 
     name: str
 
-    def __init__(self, folder: Path | None, dtype: torch.dtype) -> None:
-        self.dtype, self.run = dtype, secrets.token_hex(4)
+    def __init__(self, folder: Path | None, dtype: torch.dtype, run: str | None = None) -> None:
+        self.dtype, self.run = dtype, run or secrets.token_hex(4)
         self.is_own_folder = folder is None
         self.folder = folder / f"run-{self.run}" if folder else Path(tempfile.mkdtemp(prefix="engine-weights-"))
         self.version = -1
@@ -89,8 +92,8 @@ class LoraRoute(Route):
 
     name = "lora"
 
-    def __init__(self, folder: Path | None, dtype: torch.dtype) -> None:
-        super().__init__(folder, dtype)
+    def __init__(self, folder: Path | None, dtype: torch.dtype, run: str | None = None) -> None:
+        super().__init__(folder, dtype, run)
         self._loaded: dict[str, str] = {}
 
     def prepare(self, model: Any, version: int) -> None:
@@ -121,8 +124,8 @@ class NcclRoute(Route):
 
     name = "nccl"
 
-    def __init__(self, folder: Path | None, dtype: torch.dtype) -> None:
-        super().__init__(folder, dtype)
+    def __init__(self, folder: Path | None, dtype: torch.dtype, run: str | None = None) -> None:
+        super().__init__(folder, dtype, run)
         self._engines: dict[str, Any] = {}
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nccl-weights")
 

@@ -63,6 +63,7 @@ class Served:
         self.is_pusher, self.say = is_pusher, say
         self.scores: Scores | None = None
         self.differences: dict[str, Difference] = {}
+        self._refused = ""
         self._base, self.context = self._met()
         self.ids = probe_ids(trainer.tokenizer, trainer.vocabulary, self.context)
         self._transport = Transport(
@@ -80,7 +81,7 @@ class Served:
         fruitless = 0
         while missing := [i for i in range(len(requests)) if i not in done]:
             urls = self._ready()
-            name = self.route.served_name(self._base) if self.scores is not None else self._base
+            name = self.route.served_name(self._base) if self.has_weights else self._base
             bodies = {i: completion_body(requests[i], name, self.context, self.trainer.end_ids) for i in missing}
             sent = self._transport.send(bodies, urls)
             fresh = self._sound(sent, requests, version)
@@ -94,10 +95,12 @@ class Served:
 
     def sync(self, model: Any, version: int) -> None:
         """Give the model's weights to all servers, as number `version`."""
-        if self.is_pusher:
-            self.route.prepare(model, version)
-            self.scores = trainer_scores(model, self.ids, self.trainer.autocast)
-            self._ready(is_patient_with_all=True)
+        if not self.is_pusher:
+            self.route.version = version
+            return
+        self.route.prepare(model, version)
+        self.scores = trainer_scores(model, self.ids, self.trainer.autocast)
+        self._ready()
 
     def close(self) -> None:
         self._transport.close()
@@ -141,8 +144,13 @@ class Served:
                 self.say(f"waiting for the vLLM server at {endpoint.url}")
             time.sleep(_POLL_S)
 
-    def _ready(self, *, is_patient_with_all: bool = False) -> list[str]:
-        """The servers that are well and have the weights; waits until there is one (or until all had a try)."""
+    @property
+    def has_weights(self) -> bool:
+        """Whether there was a sync: servers are then asked only for samples of its version."""
+        return self.route.version >= 0
+
+    def _ready(self) -> list[str]:
+        """The servers that are well and have the weights; every one is tried, and the first is waited for."""
         end, told = time.monotonic() + self.settings.restart_timeout_s, -_SAY_EVERY_S
         while True:
             reasons = {url: self._bring_up(endpoint) for url, endpoint in self.endpoints.items()}
@@ -167,7 +175,7 @@ class Served:
                 self._restart_own("does not answer")
                 if not endpoint.is_healthy():
                     return "it does not answer"
-            if self.scores is None or self.route.is_current(endpoint):
+            if not self.has_weights or self.route.is_current(endpoint):
                 return ""
             if not self.is_pusher:
                 return "it does not have the weights of this run yet"
@@ -176,8 +184,9 @@ class Served:
             return str(error)
         except Refused as error:
             # An update that failed half-way leaves an engine that cannot be trusted, whatever its health says.
-            if self.own is None:
+            if self.own is None or self._refused == self.route.tag:
                 raise self._stopped("the server refused the weights; it must be started again", str(error)) from None
+            self._refused = self.route.tag
             self._restart_own(f"refused the weights ({error})")
             return str(error)
         return ""
@@ -221,7 +230,7 @@ class Served:
 
     def _still_current(self, url: str) -> bool:
         """Whether a server still has the weights; one that has gone since its answers had them."""
-        if self.scores is None:
+        if not self.has_weights:
             return True
         try:
             return self.route.is_current(self.endpoints[url])
