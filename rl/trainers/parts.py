@@ -17,6 +17,8 @@ from rl.checkpoint import step_of
 from rl.config import Experiment
 from rl.methods.base import Method
 from rl.policies import Policy, choose, resolve
+from rl.policies._vllm.launch import Command, server_command
+from rl.policies.vllm import deployment_of, own_devices, route_of
 from rl.rewards import Reward, Scorer, load_reward, score_groups
 from rl.trainers.evaluation import Sampler
 from rl.trainers.model import (
@@ -139,10 +141,33 @@ def policy_name(experiment: Experiment) -> str:
     return resolve(policy.engine, place=experiment.place("policy", "engine"), settings=policy.vllm)
 
 
+def serving_command(experiment: Experiment) -> Command:
+    """The command of a server that this experiment can sample from and give its weights to."""
+    config = experiment.config
+    settings, lora = config.policy.vllm, config.model.lora
+    route = route_of(settings, "server", has_adapters=lora is not None)
+    is_rounded = config.model.autocast == "bfloat16"
+    dtype = "bfloat16" if is_rounded else config.model.dtype
+    return server_command(
+        require_model(config.model.name),
+        settings,
+        dtype=dtype if settings.dtype == "auto" else settings.dtype,
+        lora_rank=lora.rank if lora and route == "lora" else 0,
+        route=route,
+        devices=own_devices(settings),
+    )
+
+
 def require_policy(experiment: Experiment) -> None:
     """Raise EngineError unless the policy can run here and can do what the config asks of it."""
     policy = experiment.config.policy
     name = policy_name(experiment)
+    if name == "vllm" and deployment_of(policy.vllm) == "colocated" and policy.max_staleness:
+        raise ConfigError(
+            "a colocated engine sleeps while the trainer computes: nothing can be sampled ahead",
+            place=experiment.place("policy", "max_staleness"),
+            allowed="0, or policy.vllm.deployment=server",
+        )
     if name == "local":
         if policy.max_staleness:
             raise ConfigError(

