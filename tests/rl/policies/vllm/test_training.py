@@ -21,24 +21,24 @@ from tests.rl.policies.vllm.conftest import CONTEXT, KEY, free_port, serving
 pytestmark = pytest.mark.vllm
 
 REWARD = """
-import os, signal
+import os, pathlib, signal
 def letters(prompts, completions, completion_ids, **columns):
-    victim = {victim!r}
-    if victim and os.path.exists(victim):
-        left, group = map(int, open(victim).read().split())
-        if left:
-            open(victim, "w").write(f"{{left - 1}} {{group}}")
-        else:
-            os.remove(victim)
+    victim = pathlib.Path({victim!r})
+    if victim.is_file():  # how many completions more until that process group dies
+        left, group = map(int, victim.read_text().split())
+        victim.write_text(f"{{left - len(completions)}} {{group}}")
+        if left <= len(completions):
+            victim.unlink()
             os.killpg(group, signal.SIGKILL)
-    return [sum(c.isalpha() for c in text) / 6 for text in completions]
+    reward = [sum(c.isalpha() for c in text) / 6 for text in completions]
+{then}    return reward
 """
 
 
 @pytest.fixture
 def config(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
-    (tmp_path / "rewards.py").write_text(REWARD.format(victim=str(tmp_path / "victim")), encoding="utf-8")
+    (tmp_path / "rewards.py").write_text(REWARD.format(victim=str(tmp_path / "victim"), then=""), encoding="utf-8")
     return {
         "model": {"name": str(tiny), "autocast": "none"},
         "method": {"kind": "grpo"},
@@ -101,12 +101,12 @@ def test_a_run_that_was_stopped_uses_every_batch_once(
     assert [row["staleness"] for row in rows(whole)] == [min(k, ahead) for k in range(5)]
     run = tmp_path / "stopped"
     run.mkdir()
-    body = REWARD.format(victim="").replace("    victim = ''", f"    open({str(run / 'STOP')!r}, 'w').close()")
-    original = (tmp_path / "rewards.py").read_text(encoding="utf-8")
-    (tmp_path / "rewards.py").write_text(body.replace("if victim and", "victim = ''\n    if victim and"), "utf-8")
+    rewards = tmp_path / "rewards.py"
+    original = rewards.read_text(encoding="utf-8")
+    rewards.write_text(REWARD.format(victim="", then=f"    pathlib.Path({str(run / 'STOP')!r}).touch()\n"), "utf-8")
     with pytest.raises(Stopped):
         train(config, run, "trainer.steps=5")
-    (tmp_path / "rewards.py").write_text(original, encoding="utf-8")
+    rewards.write_text(original, encoding="utf-8")
     [saved] = checkpoint.steps(run / "checkpoints")
     assert [len(batches) for batches in checkpoint.read_state(saved).record["ahead"]] == [ahead]
     resumed = train(config, run, "trainer.steps=5", resume=True)
@@ -129,7 +129,8 @@ def test_a_run_whose_server_stays_away_stops_whole_and_goes_on_with_the_next_one
     """Killed after the third batch was sampled: the update is made and kept, although a save was not due."""
     whole = train(on(config, server), tmp_path / "whole", "trainer.save_every=4")
     assert mortal.process is not None
-    (tmp_path / "victim").write_text(f"2 {mortal.process.pid}", encoding="utf-8")
+    # One completion is scored before the start, then 32 a batch.
+    (tmp_path / "victim").write_text(f"{1 + 2 * 32 + 1} {mortal.process.pid}", encoding="utf-8")
     dying = on(config, mortal, vllm={"restart_timeout_s": 2})
     run = tmp_path / "run"
     with pytest.raises(Stopped, match="no vLLM server came back") as caught:
