@@ -173,7 +173,8 @@ def _described(item: Any) -> str:
     if inspect.isroutine(item):
         return f"a function of {getattr(item, '__module__', None) or 'elsewhere'}"
     kind = type(item)
-    return f"a {kind.__qualname__}" if kind.__module__ == "builtins" else f"a {kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
 @functools.cache

@@ -153,7 +153,7 @@ def test_values_and_versions_of_what_it_names_are_those_of_the_call(monkeypatch)
     with trace.using({share: 0.25, inner.code: "def inner(x):\n    return x + 5\n"}):
         assert parse("") == [[1, {"a": (2,)}], 0.25, 6]
     monkeypatch.setitem(globals(), "OFFSET", object())
-    with pytest.raises(TypeError, match="`OFFSET` goes to the sandbox with the code, and now holds a object"):
+    with pytest.raises(TypeError, match="`OFFSET` goes to the sandbox with the code, and now holds an object"):
         parse("")
 
 
@@ -205,7 +205,7 @@ def both(x):
     [
         (
             "return client.talk(text)",
-            r"parse uses `client` \(a object\), which the sandbox has not: pass what it needs",
+            r"parse uses `client` \(an object\), which the sandbox has not: pass what it needs",
         ),
         ("return talking(text)", "talking uses `client`"),
         ("return os.getcwd()", "parse uses the module `os`, which the sandbox has not"),
@@ -284,7 +284,7 @@ def test_arguments_are_bound_here_and_must_be_of_built_in_types():
     for call, message in {
         (lambda: parse()): "missing a required argument: 'text'",
         (lambda: parse("a", 1, 2)): "too many positional",
-        (lambda: parse("a", n=object())): "its argument `n` holds a object",
+        (lambda: parse("a", n=object())): "its argument `n` holds an object",
         (lambda: parse([{"x": Counter()}])): "its argument `text` holds a collections.Counter",
         (lambda: parse("\ud800")): "its argument `text` holds a str with a lone surrogate",
     }.items():
