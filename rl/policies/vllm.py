@@ -5,6 +5,7 @@ The deployments and the ways of the weights are in rl/policies/_vllm; README say
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -110,9 +111,8 @@ class VllmPolicy(Policy):
         self, model: Any, model_path: str, trainer: Trainer, log: Path | None, is_main: bool, run: str | None
     ) -> Backend:
         if self.deployment == "colocated":
-            from rl.policies._vllm.colocated import Colocated
-
-            return Colocated(model_path, self.settings, trainer, dtype=self.dtype, say=self.say)
+            module = importlib.import_module("rl.policies._vllm.colocated")  # imports vLLM, which servers do not need
+            return module.Colocated(model_path, self.settings, trainer, dtype=self.dtype, say=self.say)
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else None
         route = ROUTES[self.route](folder, getattr(torch, self.dtype), run)
         key = os.environ.get(self.settings.api_key_env) or None
