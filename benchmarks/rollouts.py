@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from engine.llm.models import model_path
 from rl.policies._vllm.launch import server_command
@@ -32,7 +33,7 @@ from rl.policies.local import LocalPolicy
 from rl.types import Request
 
 VLLM_ARMS = ("vllm.LLM.generate", "policy, colocated", "policy, server")
-LOG = Path(os.devnull)
+LOG = Path(os.environ.get("BENCH_LOG", os.devnull))
 ARMS = (*VLLM_ARMS, "policy, local", "transformers.generate")
 
 
@@ -140,6 +141,7 @@ def transformers_arm(arguments: argparse.Namespace) -> tuple[float, int]:
 def run_arm(arguments: argparse.Namespace) -> None:
     """One arm, in this process; prints JSON as its last line."""
     torch.manual_seed(0)
+    logging.disable_progress_bar()
     if arguments.arm == "vllm.LLM.generate":
         result = vllm_arm(arguments)
     elif arguments.arm == "transformers.generate":

@@ -47,6 +47,7 @@ class Colocated:
             worker_extension_cls=EXTENSION,
             enable_sleep_mode=self.can_sleep,
             enforce_eager=is_cpu_build(),
+            enable_chunked_prefill=not is_cpu_build(),  # as in launch.server_command
             seed=0,
             disable_log_stats=True,
         )

@@ -67,7 +67,9 @@ def server_command(
     if settings.data_parallel > 1:
         arguments += ["--data-parallel-size", str(settings.data_parallel)]
     if is_cpu_build():
-        arguments += ["--enforce-eager"]
+        # A seeded request whose prompt is computed in parts kills vLLM's engine on a CPU: it would set its generator
+        # back after the first part, which torch's CPU generator cannot ("CPU Generator does not use offset").
+        arguments += ["--enforce-eager", "--no-enable-chunked-prefill"]
     else:
         arguments += ["--gpu-memory-utilization", str(settings.memory_share or 0.9)]
     environment = _environment(bool(lora_rank)) | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {})

@@ -231,6 +231,14 @@ def test_no_server_at_the_address_is_told(policy: Policy):
         policy(f"http://127.0.0.1:{free_port()}", start_timeout_s=1)
 
 
+def test_a_server_that_would_die_of_seeded_requests_is_refused(policy: Policy, tiny: Path, tmp_path: Path):
+    with (
+        serving(tiny, tmp_path / "vllm.log", "--enable-chunked-prefill") as chunking,
+        pytest.raises(EnvironmentMissing, match="started without --no-enable-chunked-prefill"),
+    ):
+        policy(chunking.url)
+
+
 def test_our_own_server_is_started_again_and_ends_with_us(
     base: Any, tokenizer: Any, tiny: Path, tmp_path: Path, damaged: pytest.MonkeyPatch
 ):

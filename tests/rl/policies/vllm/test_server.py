@@ -115,6 +115,13 @@ def test_what_cannot_be_served_is_a_rollout_and_not_a_crash(policy: Policy, serv
     assert [len(r.completion_ids) for r in groups[3]] == [2, 2]
 
 
+def test_more_prompt_tokens_than_a_step_of_the_engine_takes(policy: Policy, server: OwnServer):
+    """With vLLM's chunked prefill seeded requests like these kill its engine on a CPU."""
+    requests = [Request(tuple((i + j) % 250 for j in range(200)), 4, 3, seed=i) for i in range(48)]
+    groups = policy(server.url).generate(requests)
+    assert [[len(rollout.completion_ids) for rollout in group] for group in groups] == [[3] * 4] * 48
+
+
 def test_nonsense_settings_are_refused(policy: Policy, server: OwnServer):
     with pytest.raises(InputError, match=r"policy.top_p is 0"):
         policy(server.url).generate([Request((1,), 1, 1, 0, top_p=0.0)])
