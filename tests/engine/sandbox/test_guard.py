@@ -65,3 +65,11 @@ def test_the_modules_that_a_source_imports() -> None:
         imported_modules("import")
     with pytest.raises(ParamError):
         imported_modules("(" * MANY)
+
+
+@pytest.mark.parametrize(
+    "source", ["'" + "\\'" * 90_000, "'''" + "\\'" * 90_000, "a'" * 60_000, '"""' + "'''" * 60_000]
+)
+def test_quotes_without_an_end_are_read_once(source: str) -> None:
+    """Read again from each quote on they would take minutes, and the parser refuses them anyway."""
+    check_nesting(source)
