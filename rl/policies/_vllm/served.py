@@ -259,7 +259,7 @@ def _require_settings(endpoint: Endpoint, route: Route) -> None:
     lacking = []
     if settings["model_config"].get("logprobs_mode") != "processed_logprobs":
         lacking.append("--logprobs-mode processed_logprobs")
-    is_on_cpu = settings.get("device_config", {}).get("device_type") == "cpu"
+    is_on_cpu = settings.get("device_config", {}).get("device") == "cpu"
     if is_on_cpu and settings.get("scheduler_config", {}).get("enable_chunked_prefill"):
         lacking.append("--no-enable-chunked-prefill (seeded requests kill the engine on a CPU)")
     if route.name == "lora":
