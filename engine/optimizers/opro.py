@@ -20,7 +20,6 @@ Ranked = list[tuple[Any, float]]
 
 class OproOptions(SamplingOptions):
     explore: int = Field(default=8, ge=0, description="candidates proposed before scores are told")
-    fresh: float = Field(default=0.5, ge=0, le=1, description="share of the later proposals that see no scores either")
     history: int = Field(default=20, ge=1, description="best values shown, worst first")
     crossover: float = Field(default=0.5, ge=0, le=1, description="share of candidates recombined from known values")
     parents: int = Field(default=8, ge=1, description="best values of each parameter that are recombined")
@@ -33,9 +32,8 @@ class Opro(Optimizer):
     call of its own, so that each has its own order of values, by the best score that an evaluation with it had;
     with several parameters half of the candidates recombine the known values that add most to the score, by
     a regression on all evaluations (`_effects`), at no cost in calls; scores and values are told as turns of a
-    conversation and not in one message; no task examples are shown; and the first `explore` candidates, later a
-    share `fresh` of those that are asked for, see no scores: from one scored value a small model makes copies of it,
-    and from many poor ones poor ones. Feedback texts are not read.
+    conversation and not in one message; no task examples are shown; and the first `explore` candidates are asked
+    for without scores, because from one scored value a small model makes copies of it. Feedback texts are not read.
     """
 
     Config: ClassVar[type[Options]] = OproOptions
@@ -44,26 +42,22 @@ class Opro(Optimizer):
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
         exploring = len(state.history) <= self.config.explore
         crossed = [] if exploring else self._crossed(state, n)
-        asked = n - len(crossed)
-        blind = asked if exploring else round(self.config.fresh * asked)
         objective = self.config.objective or state.objective
 
-        def unscored(param: Param) -> Conversation:
-            return fresh(param, objective, state.initial[param.name])
+        def asked(param: Param) -> Conversation:
+            if exploring or not ranked[param.name]:
+                return fresh(param, objective, state.initial[param.name])
+            return scored(param, objective, ranked[param.name][-self.config.history :])
 
-        def told(param: Param) -> Conversation:
-            shown = ranked[param.name][-self.config.history :]
-            return scored(param, objective, shown) if shown else unscored(param)
-
-        found = crossed
         try:
-            for conversation_of, size in ((told, asked - blind), (unscored, blind)):
-                if size:
-                    found = found + rows(state, conversation_of, size, "new values", self.config.sampling())
+            found = (
+                rows(state, asked, n - len(crossed), "new values", self.config.sampling()) if n > len(crossed) else []
+            )
         except BudgetSpent:
-            if not found:
+            if not crossed:
                 raise
-        return found
+            found = []
+        return [*crossed, *found]
 
     def _crossed(self, state: State, n: int) -> list[Candidate]:
         """The combinations of known values that should score best, of those that were not evaluated yet."""

@@ -28,7 +28,7 @@ def text(name="text"):
 
 
 def opro(**options):
-    return make({"kind": "opro", "explore": 0, "fresh": 0, **options})
+    return make({"kind": "opro", "explore": 0, **options})
 
 
 def test_the_best_twenty_are_told_in_ascending_order():
@@ -75,13 +75,6 @@ def test_the_first_candidates_explore_and_see_no_scores():
     later = [evaluation(0.5, text=f"v{i}") for i in range(9)]
     optimizer.propose(state([text()], later, llm), 8)
     assert "core 50" in str(llm.calls[1].messages)
-
-
-def test_half_of_the_later_ones_see_no_scores_either():
-    llm = ScriptedLLM(lambda messages: f"idea {len(str(messages))}")
-    later = [evaluation(0.5, text=f"v{i}") for i in range(9)]
-    assert len(make("opro").propose(state([text()], later, llm), 8)) == 8
-    assert [("core 50" in str(call.messages), call.n) for call in llm.calls] == [(True, 4), (False, 4)]
 
 
 def test_ranking_takes_the_best_score_of_a_value_and_leaves_failures_out():
