@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from engine.errors import BudgetSpent
-from engine.optimizers._effects import best_combinations, main_effects
 from engine.optimizers._turns import Conversation, SamplingOptions, Turn, conversation, fresh, rows, wanted
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
 from engine.params import Param
@@ -21,8 +20,8 @@ Ranked = list[tuple[Any, float]]
 class OproOptions(SamplingOptions):
     explore: int = Field(default=8, ge=0, description="candidates proposed before scores are told")
     history: int = Field(default=20, ge=1, description="best values shown, worst first")
-    crossover: float = Field(default=0.5, ge=0, le=1, description="share of candidates recombined from known values")
-    parents: int = Field(default=8, ge=1, description="best values of each parameter that are recombined")
+    crossover: float = Field(default=0.25, ge=0, le=1, description="share of candidates recombined from known values")
+    parents: int = Field(default=5, ge=1, description="best values of each parameter that are recombined")
 
 
 class Opro(Optimizer):
@@ -30,10 +29,10 @@ class Opro(Optimizer):
 
     8 candidates a step at temperature 1, as in the paper. Departures: each parameter is asked for in a
     call of its own, so that each has its own order of values, by the best score that an evaluation with it had;
-    with several parameters half of the candidates recombine the known values that add most to the score, by
-    a regression on all evaluations (`_effects`), at no cost in calls; scores and values are told as turns of a
-    conversation and not in one message; no task examples are shown; and the first `explore` candidates are asked
-    for without scores, because from one scored value a small model makes copies of it. Feedback texts are not read.
+    with several parameters a quarter of the candidates recombines the best known values of each, at no
+    cost in calls; scores and values are told as turns of a conversation and not in one message; no task
+    examples are shown; and the first `explore` candidates are asked for without scores, because from one
+    scored value a small model makes copies of it. Feedback texts are not read.
     """
 
     Config: ClassVar[type[Options]] = OproOptions
@@ -41,7 +40,7 @@ class Opro(Optimizer):
     def propose(self, state: State, n: int) -> list[Candidate]:
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
         exploring = len(state.history) <= self.config.explore
-        crossed = [] if exploring else self._crossed(state, n)
+        crossed = [] if exploring else self._crossed(state, ranked, n)
         objective = self.config.objective or state.objective
 
         def asked(param: Param) -> Conversation:
@@ -59,15 +58,22 @@ class Opro(Optimizer):
             found = []
         return [*crossed, *found]
 
-    def _crossed(self, state: State, n: int) -> list[Candidate]:
-        """The combinations of known values that should score best, of those that were not evaluated yet."""
+    def _crossed(self, state: State, ranked: Mapping[str, Ranked], n: int) -> list[Candidate]:
+        """Combinations of the best known values that were not evaluated yet, better parents more often."""
         if len(state.params) < 2:
             return []
         seen = {values_key(e.candidate.values) for e in state.history}
-        effects = main_effects(state.history, [param.name for param in state.params])
-        found = best_combinations(effects, self.config.parents, state.rng)
-        fresh = (values for values in found if values_key({**state.current, **values}) not in seen)
-        return [Candidate(values, "recombined") for values in itertools.islice(fresh, round(self.config.crossover * n))]
+        found: list[Candidate] = []
+        share = round(self.config.crossover * n)
+        for _ in range(10 * share):
+            if len(found) == share:
+                break
+            values = {name: _parent(pool[-self.config.parents :], state.rng) for name, pool in ranked.items() if pool}
+            key = values_key({**state.current, **values})
+            if key not in seen:
+                seen.add(key)
+                found.append(Candidate(values, "recombined"))
+        return found
 
 
 def scored(param: Param, objective: str, shown: Ranked) -> Conversation:
@@ -104,6 +110,11 @@ class Scale:
         low, best = min(self._scores), max(self._scores)
         step = (best - low) / 10 or abs(best) / 10 or 1.0
         return self(min(1.0, best + max(0.02, step))) if self._is_share else self(best + step)
+
+
+def _parent(pool: Ranked, rng: random.Random) -> Any:
+    """One of the values, drawn with weights 1, 2, 3... from worst to best."""
+    return rng.choices(pool, weights=range(1, len(pool) + 1))[0][0]
 
 
 OPTIMIZER = Opro
