@@ -50,3 +50,9 @@ def test_a_chat_goes_through_the_models_template(parts):
     _, tokenizer = parts
     text = tokenizer.decode(encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}]))
     assert text.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_twelfth_of_the_weights_lies_between_two_bfloat16_values(parts):
+    """Why configs/grpo.yaml computes in float32: rounded, these are moved a whole step by any update."""
+    bits = torch.cat([weight.detach().flatten().view(torch.int32) & 0xFFFF for weight in parts[0].parameters()])
+    assert float((bits == 0x8000).float().mean()) == pytest.approx(0.081, abs=0.002)
