@@ -101,7 +101,7 @@ class RunConfig(Config):
     model: ModelConfig
     method: dict[str, Any]
     source: dict[str, Any]
-    rewards: list[str | dict[str, Any]] = Field(min_length=1)
+    rewards: list[str | dict[str, Any]] = []
     policy: PolicyConfig = PolicyConfig()
     trainer: TrainerConfig = TrainerConfig()
     run_dir: str | None = None
@@ -149,6 +149,12 @@ def load(
             allowed="a divisor of trainer.prompts",
         )
     classes = {name: _plugin(origin, name) for name in PLUGIN_SECTIONS}
+    if classes["method"].needs_rewards and not sections.rewards:
+        raise ConfigError(
+            f"method '{sections.method['kind']}' learns from rewards, and none is named",
+            place=origin.place(("rewards",)),
+            allowed="a list of names, as [first_line_equals]; `engine rl list` shows them",
+        )
     parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder

@@ -45,6 +45,8 @@ class Rollout:
     `logprobs`: of the sampled tokens under the distribution that was sampled from (after
     temperature and truncation), a number a completion token. `text` is cut before a stop string.
     `weight_version`: the number of the weights that sampled it. `error`: why, for finish_reason "error".
+    `prompt_ids`: the prompt that it was sampled under and is trained under, where that is another than its
+    group's (a hint, say).
     """
 
     completion_ids: tuple[int, ...]
@@ -53,6 +55,7 @@ class Rollout:
     finish_reason: FinishReason
     weight_version: int = 0
     error: str = ""
+    prompt_ids: tuple[int, ...] | None = None
 
 
 @dataclass

@@ -5,13 +5,14 @@ A method file binds its class to METHOD. The trainer knows none of them by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from engine.config import Config
 from rl.lazy import torch
-from rl.types import Group
+from rl.types import Group, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,7 @@ class Batch:
     of the reference or None, `sampler_logprobs` as the policy's sampler reported them or None.
     `mask` is 1 up to and including the end token. `total_tokens`: mask sum over the whole
     accumulation window and all processes, `total_rows` likewise, `max_tokens`: the configured limit.
+    `more`: the further advantages that the method gave, by name.
     """
 
     logprobs: Tensor
@@ -36,6 +38,21 @@ class Batch:
     total_tokens: Tensor
     total_rows: int
     max_tokens: int
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Tools(Protocol):
+    """What the trainer lends to `Method.prepare`. `step`: optimizer updates so far. `source`: the run's."""
+
+    step: int
+    source: Any
+
+    def sample(self, prompts: Sequence[Prompt], n: int, **sampling: Any) -> list[Group]:
+        """A scored group of n completions of each prompt, in their order, from the policy as it is now.
+
+        sampling: fields of Request that differ from the config's, as temperature=0.0. Processes share the work
+        and get the same groups; each call has seeds of its own, the same after a resume.
+        """
 
 
 class MethodConfig(Config):
@@ -48,16 +65,21 @@ class Method:
     """One on-policy method.
 
     `trainer`: the loop shape that drives it. `paper`: arXiv id. `needs_reference`: whether the
-    trainer must give `ref_logprobs`.
+    trainer must give `ref_logprobs`. `needs_rewards`: whether the config must name reward functions.
+    `metrics`: what the mechanism did with the batch that was last prepared, a row of metrics.jsonl gets it.
+
+    seed: the run's. near: the config file, or its folder, beside which relative paths are looked up first.
     """
 
     Config: ClassVar[type[MethodConfig]]
     paper: ClassVar[str]
     title: ClassVar[str]
     trainer: ClassVar[Literal["online", "offline", "zeroth_order"]] = "online"
+    needs_rewards: ClassVar[bool] = True
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
+    def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
+        self.config, self.seed, self.near = config, seed, near
+        self.metrics: dict[str, float] = {}
 
     @property
     def needs_reference(self) -> bool:
@@ -68,12 +90,20 @@ class Method:
         """Optimizer passes over each batch of rollouts."""
         return 1
 
-    def prepare(self, groups: list[Group], step: int) -> list[Group]:
-        """Change the groups after rewards and before advantages; as they are by default."""
+    def prepare(self, groups: list[Group], tools: Tools) -> list[Group]:
+        """Change the groups after rewards and before advantages; as they are by default.
+
+        Groups may come and go and need not be of one size. Draws on nothing but its arguments and its own
+        state, so that a resumed run does the same.
+        """
         return groups
 
-    def advantages(self, groups: Sequence[Group]) -> Tensor:
-        """(P, G) or (P, G, T) advantages; rows without reward are 0."""
+    def advantages(self, groups: Sequence[Group]) -> Tensor | dict[str, Tensor]:
+        """(P, G) or (P, G, T) advantages; rows without reward, or beyond the group's end, are 0.
+
+        Or several by name, one of them "advantages"; the loss finds the others in `Batch.more`. A completion
+        whose advantages are all 0 is not trained on.
+        """
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -89,6 +119,7 @@ class Method:
 
 
 def rewards_tensor(groups: Sequence[Group]) -> Tensor:
-    """(P, G) float32 rewards, NaN where every reward function answered None."""
-    rows = [[float("nan") if r is None else r for r in group.rewards] for group in groups]
-    return torch.tensor(rows, dtype=torch.float32)
+    """(P, G) float32 rewards, NaN where every reward function answered None and beyond the end of smaller groups."""
+    size = max(len(group.rewards) for group in groups)
+    rows = [[*group.rewards, *[None] * (size - len(group.rewards))] for group in groups]
+    return torch.tensor([[float("nan") if r is None else r for r in row] for row in rows], dtype=torch.float32)

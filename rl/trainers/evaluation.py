@@ -31,12 +31,16 @@ class Sampler:
         requests = [self._request(p, self.config.completions, s) for p, s in zip(prompts, seeds, strict=True)]
         return self._groups(prompts, requests)
 
-    def greedy(self, prompts: Sequence[Prompt]) -> list[Group]:
-        """One scored greedy rollout of each prompt."""
-        requests = [self._request(p, 1, 0, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0) for p in prompts]
-        groups = self._groups(prompts, requests)
+    def scored(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int], **sampling: Any) -> list[Group]:
+        """n scored rollouts of each prompt. sampling: fields of Request that differ from the config's."""
+        requests = [self._request(p, n, seed, **sampling) for p, seed in zip(prompts, seeds, strict=True)]
+        groups = self._groups(prompts, requests) if requests else []
         self.score(groups)
         return groups
+
+    def greedy(self, prompts: Sequence[Prompt]) -> list[Group]:
+        """One scored greedy rollout of each prompt."""
+        return self.scored(prompts, 1, [0] * len(prompts), temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
 
     def _request(self, prompt: Prompt, n: int, seed: int, **changes: Any) -> Request:
         sampling = self.config.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "min_p"}) | changes

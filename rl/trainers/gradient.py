@@ -90,10 +90,12 @@ class Gradient:
             window.old_logprobs = self._zeros(window)
         for rows in self._micro_batches(window, self._own(chosen)):
             logprobs, entropy, mask = self._forward(self.model, window, rows)
+            advantages = self._advantages(window, rows, mask)
             batch = Batch(
                 logprobs=logprobs,
                 old_logprobs=self._old(window, rows, logprobs),
-                advantages=self._advantages(window, rows, mask),
+                advantages=advantages.pop("advantages"),
+                more=advantages,
                 mask=mask,
                 ref_logprobs=self._known(window.ref_logprobs, rows, window, mask),
                 sampler_logprobs=None if self.is_sampler else self._sampler(window, rows, mask),
@@ -131,14 +133,13 @@ class Gradient:
         """(group, completion) rows a micro-batch; without signal only where a KL term wants them."""
         rows_of = window.token_rows if self.method.needs_reference else window.signal_rows
         rows = [(g, i) for g in groups for i in rows_of(g)]
-        pairs = [(window.groups[g].prompt_ids, window.groups[g].rollouts[i].completion_ids) for g, i in rows]
+        pairs = [(window.prompt_ids(g, i), window.groups[g].rollouts[i].completion_ids) for g, i in rows]
         return [sorted(rows[n] for n in batch) for batch in tree_batches(pairs, self.micro_batch_tokens)]
 
     def _forward(self, model: nn.Module, window: Window, rows: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T) log-probs, entropies and mask of these rows."""
-        groups = list(dict.fromkeys(g for g, _ in rows))
-        prompts = [window.groups[g].prompt_ids for g in groups]
-        completions = [[window.groups[g].rollouts[i].completion_ids for h, i in rows if h == g] for g in groups]
+        prompts = [window.prompt_ids(g, i) for g, i in rows]
+        completions = [[window.groups[g].rollouts[i].completion_ids] for g, i in rows]
         with torch.autocast(self.accelerator.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logprobs, entropy = groups_logprobs_entropy(
                 model, prompts, completions, temperature=self.temperature, max_tokens=self.micro_batch_tokens
@@ -150,7 +151,7 @@ class Gradient:
         known = self._zeros(window)
         for rows in self._micro_batches(window, groups):
             logprobs, _, _ = self._forward(model, window, rows)
-            known[_flat(window, rows), : logprobs.shape[1]] = logprobs
+            known[window.row_numbers(rows), : logprobs.shape[1]] = logprobs
         return known
 
     def _old(self, window: Window, rows: list[tuple[int, int]], logprobs: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ class Gradient:
         if window.updates == 1:
             return logprobs.detach()
         if self._records_old(window) and window.old_logprobs is not None:
-            window.old_logprobs[_flat(window, rows), : logprobs.shape[1]] = logprobs.detach()
+            window.old_logprobs[window.row_numbers(rows), : logprobs.shape[1]] = logprobs.detach()
         return self._known(window.old_logprobs, rows, window, logprobs)
 
     @staticmethod
@@ -168,8 +169,7 @@ class Gradient:
 
     def _zeros(self, window: Window) -> Tensor:
         """(P*G, T) zeros."""
-        size = sum(len(group.rollouts) for group in window.groups)
-        return torch.zeros(size, window.longest, device=self.accelerator.device)
+        return torch.zeros(window.rows, window.longest, device=self.accelerator.device)
 
     def _sum(self, values: Any) -> Tensor:
         """The rows of all processes, on each of them."""
@@ -177,12 +177,14 @@ class Gradient:
 
     @staticmethod
     def _known(values: Tensor | None, rows: list[tuple[int, int]], window: Window, like: Tensor) -> Any:
-        return None if values is None else values[_flat(window, rows), : like.shape[1]].to(like.device)
+        return None if values is None else values[window.row_numbers(rows), : like.shape[1]].to(like.device)
 
     @staticmethod
-    def _advantages(window: Window, rows: list[tuple[int, int]], mask: Tensor) -> Tensor:
-        chosen = torch.stack([window.advantages[g, i] for g, i in rows]).to(mask.device)
-        return chosen[:, : mask.shape[1]] if chosen.ndim == 2 else chosen.unsqueeze(1)
+    def _advantages(window: Window, rows: list[tuple[int, int]], mask: Tensor) -> dict[str, Tensor]:
+        """name -> (B, T) or (B, 1) advantages of the rows."""
+        groups, places = (torch.tensor(numbers) for numbers in zip(*rows, strict=True))
+        chosen = {name: values[groups, places].to(mask.device) for name, values in window.advantages.items()}
+        return {name: v[:, : mask.shape[1]] if v.ndim == 2 else v.unsqueeze(1) for name, v in chosen.items()}
 
     @staticmethod
     def _sampler(window: Window, rows: list[tuple[int, int]], mask: Tensor) -> Tensor:
@@ -224,9 +226,3 @@ def sampler_statistics(old_logprobs: Tensor, sampler_logprobs: Tensor, mask: Ten
         "sampler_weight": weights.sum() / tokens,
         "sampler_weight_square": weights.square().sum() / tokens,
     }
-
-
-def _flat(window: Window, rows: list[tuple[int, int]]) -> Tensor:
-    """Row numbers in the window of (group, completion) pairs."""
-    size = len(window.groups[0].rollouts)
-    return torch.tensor([g * size + i for g, i in rows])

@@ -26,6 +26,7 @@ from rl.trainers.batches import Batches
 from rl.trainers.console import Console
 from rl.trainers.evaluation import evaluation_rows
 from rl.trainers.gradient import Gradient, Totals
+from rl.trainers.lent import Lent
 from rl.trainers.model import quiet_progress
 from rl.trainers.parts import Parts
 from rl.trainers.seeds import seeded_generator
@@ -128,15 +129,18 @@ class OnlineTrainer:
     def _collect(self) -> Window:
         """Sample a batch of groups on all processes, and compute what its updates need."""
         started = time.perf_counter()
-        groups = self.method.prepare(self.batches.next(), self.step)
+        lent = Lent(self.step, self.prepared.source, self.parts.sampler, self.prepared.accelerator, self.windows)
+        groups = self.method.prepare(self.batches.next(), lent)
         if self.config.control == "shuffled_rewards":
             self._shuffle(groups)
+        advantages = self.method.advantages(groups)
         window = Window(
             number=self.windows,
             groups=groups,
-            advantages=self.method.advantages(groups),
+            advantages=advantages if isinstance(advantages, dict) else {"advantages": advantages},
             updates=self.updates,
             minibatches=self.config.minibatches,
+            metrics=dict(self.method.metrics),
         )
         self.windows += 1
         self.gradient.prepare(window)
@@ -169,6 +173,7 @@ class OnlineTrainer:
         window.done += 1
         return {
             **window.statistics(),
+            **window.metrics,
             **window.failures(),
             "loss": float(totals.loss),
             "grad_norm": float(norm),

@@ -64,7 +64,7 @@ class Prepared:
             tokenizer=load_tokenizer(model_path),
             source=source,
             scorer=Scorer(rewards),
-            method=experiment.method_class(experiment.method),
+            method=experiment.method_class(experiment.method, seed=seed, near=near),
         )
 
     def built(

@@ -68,7 +68,7 @@ BAD = [
     ("kind: arithmetic", "kind: arithmetik", "x.yaml:5:9", ["no source 'arithmetik'", "Did you mean 'arithmetic'?"]),
     ("kind: arithmetic", "kind: arithmetic\n  shots: -1", "x.yaml:6:10", ["-1"]),
     ("  kind: grpo", "  beta: 0.1", "x.yaml:2:1", ["'kind' is missing", "allowed: "]),
-    ("rewards: [first_line_equals]", "rewards: []", "x.yaml:6:10", ["at least 1"]),
+    ("rewards: [first_line_equals]", "rewards: []", "x.yaml:6:10", ["learns from rewards, and none is named"]),
     ("model: {name: some-model}\n", "", "x.yaml at model", ["missing"]),
     ("steps: 7", "prompts: 8\n  minibatches: 3", "x.yaml:9:16", ["8 prompts", "a divisor"]),
     ("steps: 7", "steps: 7\n  steps: 8", "x.yaml:9:3", ["duplicate key"]),

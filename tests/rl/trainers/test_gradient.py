@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,7 @@ def window(updates: int = 1, minibatches: int = 1) -> Window:
         ids[3] = () if p == 2 else ids[3]
         rollouts = [Rollout(i, tuple(-1.0 for _ in i), "", "stop") for i in ids]
         groups.append(Group(Prompt(str(p), "1+1="), prompt, rollouts, rewards=[0.0] * 4, reward_parts={"r": [0.0] * 4}))
-    return Window(0, groups, ADVANTAGES, updates, minibatches)
+    return Window(0, groups, {"advantages": ADVANTAGES}, updates, minibatches)
 
 
 def gradient(
@@ -63,7 +64,7 @@ def expected(
     for g, i in rows:
         new = plain_logprobs(model, window.groups[g], i)
         ratio = (new - new.detach()).exp()
-        total = total - (ratio * window.advantages[g, i]).sum() / tokens
+        total = total - (ratio * window.advantages["advantages"][g, i]).sum() / tokens
         if beta:
             with torch.no_grad():
                 old = plain_logprobs(reference, window.groups[g], i)
@@ -139,7 +140,7 @@ def test_old_logprobs_are_those_before_the_first_update(tiny_model: Path) -> Non
 
 def test_nothing_is_forwarded_where_nothing_has_signal(tiny_model: Path) -> None:
     whole = window()
-    whole.advantages = torch.zeros(4, 4)
+    whole.advantages = {"advantages": torch.zeros(4, 4)}
     model = load(tiny_model)
     model.forward = None  # any call would raise
     totals = gradient(model, GrpoConfig()).accumulate(whole)
@@ -152,6 +153,49 @@ def test_advantages_may_be_per_token(tiny_model: Path) -> None:
     want = expected(model, window(), [0, 1, 2, 3], 0.0)
     model.zero_grad()
     whole = window()
-    whole.advantages = whole.advantages[..., None].expand(4, 4, whole.longest).clone()
+    whole.advantages = {"advantages": ADVANTAGES[..., None].expand(4, 4, whole.longest).clone()}
     gradient(model, GrpoConfig()).accumulate(whole)
     same(grads(model), want)
+
+
+def test_groups_may_differ_in_size_and_a_completion_in_its_prompt(tiny_model: Path) -> None:
+    """The gradient of two groups of one and four, one completion under a longer prompt, is that of its parts."""
+    model = load(tiny_model)
+    whole = window(updates=2)
+    longer = (*whole.groups[0].prompt_ids, 5, 6)
+    small = dataclasses.replace(whole.groups[1], rollouts=whole.groups[1].rollouts[:1], rewards=[0.0])
+    rows = list(whole.groups[0].rollouts)
+    rows[2] = dataclasses.replace(rows[2], prompt_ids=longer)
+    whole.groups = [small, dataclasses.replace(whole.groups[0], rollouts=rows)]
+    whole.advantages = {"advantages": torch.tensor([[2.0, 0.0, 0.0, 0.0], [1.0, -1.0, 0.5, -0.5]])}
+    total = torch.zeros(())
+    for g, i in [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3)]:
+        prompt = longer if (g, i) == (1, 2) else whole.groups[g].prompt_ids
+        logprobs = plain_logprobs(model, dataclasses.replace(whole.groups[g], prompt_ids=prompt), i)
+        total = total - (whole.advantages["advantages"][g, i] * logprobs).sum() / whole.tokens([0, 1])
+    total.backward()
+    want = grads(model)
+    model.zero_grad()
+    gradient(model, GrpoConfig()).accumulate(whole)
+    same(grads(model), want)
+    assert whole.old_logprobs is not None and whole.old_logprobs.shape == (5, whole.longest)
+
+
+def test_further_advantages_reach_the_loss(tiny_model: Path) -> None:
+    """Named advantages come as (B, 1), and a completion is trained where any of them is not 0."""
+    whole = window()
+    other = torch.zeros(4, 4)
+    other[1, 0] = 3.0
+    whole.advantages = {"advantages": ADVANTAGES, "other": other}
+    subject = gradient(load(tiny_model), GrpoConfig())
+    seen = []
+    loss = subject.method.loss
+
+    def noted(batch: Any) -> Any:
+        seen.append((batch.advantages, batch.more["other"]))
+        return loss(batch)
+
+    subject.method.loss = noted
+    subject.accumulate(whole)
+    assert 3.0 in torch.cat([b for _, b in seen]) and all(a.shape == b.shape for a, b in seen)
+    assert whole.signal_rows(1) == [0]
