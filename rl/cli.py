@@ -89,18 +89,13 @@ def serve(
 
     Prints the exact command, says when the server answers, and ends it, with all its processes, on Ctrl-C.
     """
-    from rl.config import load
+    from rl import run
     from rl.policies._vllm.endpoint import Endpoint
-    from rl.policies._vllm.launch import OwnServer
-    from rl.trainers.parts import serving_command
 
-    experiment = load(_file(config), overrides or [])
-    command = serving_command(experiment)
-    typer.echo(str(command))
+    server = run.serving(_file(config), overrides or [], say=lambda line: typer.echo(line, err=True))
+    typer.echo(str(server.command))
     if print_only:
         return
-    settings = experiment.config.policy.vllm
-    server = OwnServer(command, settings, None, lambda line: typer.echo(line, err=True))
     try:
         server.start()
         server.wait(Endpoint(server.url))

@@ -7,18 +7,20 @@ their `kind` names, so that every fault has its place in the file.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.config import Config, Source, apply_override, read_source, validate
 from engine.errors import ConfigError
 from engine.registry import Registry
 from rl.policies._vllm.settings import VllmConfig
 from rl.sources import SOURCES
+from rl.types import Structure
 
 METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
 
@@ -48,8 +50,34 @@ class ModelConfig(Config):
     gradient_checkpointing: bool = False
 
 
+class StructureConfig(Config):
+    """The form that completions must have; one of these. `grammar` is EBNF."""
+
+    regex: str | None = None
+    choice: tuple[str, ...] | None = None
+    json_schema: dict[str, Any] | None = None
+    grammar: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("give one of regex, choice, json_schema and grammar")
+        return self
+
+    def structure(self) -> Structure:
+        """As requests have it."""
+        if self.json_schema is not None:
+            return Structure("json", json.dumps(self.json_schema))
+        if self.choice is not None:
+            return Structure("choice", self.choice)
+        return Structure("regex", self.regex) if self.regex is not None else Structure("grammar", self.grammar or "")
+
+
 class PolicyConfig(Config):
     """Who samples, and how. `completions` is G, the completions a prompt.
+
+    `structure`: a form that completions are held to. Their log-probs are then of what the form leaves, the trainer's
+    of the whole distribution; the method's sampler correction weighs each completion by what lies between.
 
     `max_staleness`: how many batches may be sampled ahead of the updates, so that sampling on servers and training
     overlap; 0 samples every batch with the newest weights.
@@ -63,6 +91,7 @@ class PolicyConfig(Config):
     top_k: int = Field(default=0, ge=0)
     min_p: float = Field(default=0.0, ge=0, lt=1)
     stop: tuple[str, ...] = ()
+    structure: StructureConfig | None = None
     max_staleness: int = Field(default=0, ge=0)
     vllm: VllmConfig = VllmConfig()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from engine.report import write_report
 from engine.runs import RunFolder, read_json, read_lines, run_kind
 from rl import checkpoint
 from rl.config import Experiment, load
+from rl.policies._vllm.launch import OwnServer
+from rl.policies.vllm import serving_command
 from rl.trainers.console import Console
 from rl.trainers.evaluation import evaluation_rows
+from rl.trainers.model import require_model
 from rl.trainers.parts import Prepared
 
 MAY_DIFFER = ("trainer.steps",)
@@ -118,6 +121,18 @@ def dry_run(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (
     """Everything that can go wrong before the weights are loaded; returns the derived numbers."""
     prepared = Prepared.of(load(config, overrides))
     return prepared.facts()
+
+
+def serving(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, say: Callable[[str], None]
+) -> OwnServer:
+    """A vLLM server, not started yet, that the config's run can sample from and give its weights to."""
+    experiment = load(config, overrides)
+    settings, model = experiment.config.policy.vllm, experiment.config.model
+    dtype = model.autocast if model.autocast != "none" else model.dtype
+    rank = model.lora.rank if model.lora else 0
+    command = serving_command(require_model(model.name), settings, dtype=dtype, adapter_rank=rank)
+    return OwnServer(command, settings, None, say)
 
 
 def _open(prepared: Prepared, run_dir: str | Path | None, resume: bool) -> RunFolder:

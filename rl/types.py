@@ -24,6 +24,18 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Structure:
+    """The form that a completion must have: all tokens that would break it have probability 0.
+
+    `kind` and `value`: "regex" or "grammar" (EBNF) and its text, "choice" and a tuple of texts, or "json" and the
+    text of a JSON schema.
+    """
+
+    kind: Literal["regex", "choice", "json", "grammar"]
+    value: str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Request:
     """n completions of one prompt, token ids in. `seed` fixes all n of them."""
 
@@ -36,6 +48,7 @@ class Request:
     top_k: int = 0
     min_p: float = 0.0
     stop: tuple[str, ...] = ()
+    structure: Structure | None = None
 
 
 @dataclass(frozen=True)

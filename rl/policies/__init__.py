@@ -1,25 +1,23 @@
 """Policies: who samples the completions.
 
-`choose("auto", ...)` takes vLLM where it is installed beside a GPU, or its servers are named, and the in-process
-policy otherwise. Adding a
-policy means one file here that binds POLICY.
+`resolve("auto")` takes the policy that is preferred on this machine, else the in-process one. Adding a policy means
+one file here that binds POLICY.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from engine.errors import EnvironmentMissing, UnknownName
 from engine.registry import Registry
-from rl.lazy import torch
 from rl.policies._prompts import encode_prompt
-from rl.policies._vllm.settings import VllmConfig
-from rl.policies.base import Policy, check_request
+from rl.policies.base import Policy, Setup, check_request
 
-__all__ = ["POLICIES", "Policy", "check_request", "choose", "encode_prompt", "names", "resolve"]
+__all__ = ["POLICIES", "Policy", "Setup", "check_request", "encode_prompt", "load", "names", "resolve"]
 
 POLICIES = Registry("policy engine", package="rl.policies", group="engine.policies", attribute="POLICY")
+
+DEFAULT = "local"
 
 
 def names() -> list[str]:
@@ -27,41 +25,27 @@ def names() -> list[str]:
     return POLICIES.names()
 
 
-def resolve(engine: str = "auto", *, place: str | None = None, settings: VllmConfig | None = None) -> str:
-    """The name of a policy that can run here; "auto" is vLLM where servers are named (in settings) or it is
-    installed and a CUDA device is there, else local.
+def load(name: str, *, place: str | None = None) -> type[Policy]:
+    """The policy's class. Raises UnknownName."""
+    found: type[Policy] = POLICIES.load(name, place=place)
+    return found
 
-    Raises UnknownName for another name, and EnvironmentMissing, naming what is missing, for an
-    engine that cannot run here. place: where the name was set, for the message.
+
+def resolve(sampling: Any, *, place: str | None = None) -> str:
+    """The name of the policy that the config's `policy:` section means on this machine.
+
+    Raises UnknownName for an engine that is not there, and EnvironmentMissing, naming what is missing, for one
+    that cannot run here. place: where it was set, for the message.
     """
+    engine = sampling.engine
     if engine == "auto":
-        return "vllm" if _suits_vllm(settings) else "local"
-    if engine in names() and (missing := _missing(engine, settings)):
+        return next((name for name in names() if load(name).is_preferred(sampling)), DEFAULT)
+    if engine not in names():
+        raise UnknownName(POLICIES.kind, engine, names(), place=place)
+    if missing := load(engine).missing(sampling):
         raise EnvironmentMissing(
             f"policy.engine={engine} cannot run here: {'; '.join(missing)}",
             place=place,
-            next_step="set policy.engine=local, which samples in this process",
+            next_step=f"set policy.engine={DEFAULT}, which samples in this process",
         )
-    if engine not in names():
-        raise UnknownName(POLICIES.kind, engine, names(), place=place)
     return engine
-
-
-def choose(engine: str = "auto", *, place: str | None = None, **options: Any) -> Policy:
-    """The policy that `resolve` names, built with the options. Raises as resolve does."""
-    name = resolve(engine, place=place, settings=options.get("settings"))
-    policy: Policy = POLICIES.load(name, place=place)(**options)
-    return policy
-
-
-def _suits_vllm(settings: VllmConfig | None) -> bool:
-    """Whether vLLM is the better sampler here."""
-    if settings is not None and settings.servers:
-        return True
-    return importlib.util.find_spec("vllm") is not None and bool(torch.cuda.is_available())
-
-
-def _missing(engine: str, settings: VllmConfig | None) -> list[str]:
-    """What the engine needs and is not here."""
-    policy = POLICIES.load(engine)
-    return list(policy.missing(settings) if engine == "vllm" else policy.missing())

@@ -8,14 +8,36 @@ Tokens go in and come out as ids, so nothing is ever tokenized twice.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.errors import InputError
 from rl.types import Request, Rollout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a policy is built from in a run.
+
+    `model` is trained, `model_path` is the folder that it came from, `autocast` the trainer's. `sampling`: the
+    config's `policy:` section. `folder`: for what the policy wants to write. Of several trainer processes one
+    `is_main`, and all have the same token `run`. `say` takes a line for people.
+    """
+
+    model: Any
+    tokenizer: Any
+    model_path: str
+    autocast: str | None
+    sampling: Any
+    folder: Path | None
+    is_main: bool
+    run: str
+    say: Callable[[str], None] | None
 
 
 class Policy(ABC):
@@ -33,14 +55,38 @@ class Policy(ABC):
       reason in `error`; only a fault of the whole policy raises.
 
     `version`: the number of the weights that sample now; it is written into every rollout.
+    `samples_trained_model`: whether the model that is trained samples itself, so that no two computations of a
+    log-prob can differ.
+
+    The class methods answer before anything is loaded; `sampling` is the config's `policy:` section.
     """
 
     version: int = 0
+    samples_trained_model: ClassVar[bool] = False
 
     @classmethod
-    def missing(cls) -> list[str]:
+    @abstractmethod
+    def of(cls, setup: Setup) -> Policy:
+        """The policy of a run."""
+
+    @classmethod
+    def missing(cls, sampling: Any) -> list[str]:
         """What this policy needs and this machine lacks, a sentence each; empty where it can run."""
         return []
+
+    @classmethod
+    def is_preferred(cls, sampling: Any) -> bool:
+        """Whether `policy.engine: auto` means this one here."""
+        return False
+
+    @classmethod  # noqa: B027 - most can do all that is asked
+    def require(cls, sampling: Any, place: Callable[..., str]) -> None:
+        """Raise ConfigError for what the section asks and this policy cannot do; place("top_p") is where it says so."""
+
+    @classmethod
+    def summary(cls, sampling: Any) -> str:
+        """Who samples, on one line, for people."""
+        return cls.__name__
 
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[list[Rollout]]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from engine.errors import InputError
+from engine.errors import ConfigError, InputError
 from rl.policies._decoding import Decoder, Row
-from rl.policies.base import Policy, check_request
+from rl.policies.base import Policy, Setup, check_request
 from rl.types import Request, Rollout
+
+_NO_STRUCTURE = "the local policy cannot hold completions to a structure"
 
 
 class LocalPolicy(Policy):
@@ -28,6 +30,8 @@ class LocalPolicy(Policy):
     The model is in evaluation mode while it samples, and every module's mode is put back.
     Raises InputError for a model whose forward cannot continue from a cache.
     """
+
+    samples_trained_model: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -47,10 +51,36 @@ class LocalPolicy(Policy):
         self.context = context or _context(model)
         self.end_ids = end_ids(model, tokenizer)
 
+    @classmethod
+    def of(cls, setup: Setup) -> LocalPolicy:
+        """The policy of a run."""
+        return cls(setup.model, setup.tokenizer, autocast=setup.autocast)
+
+    @classmethod
+    def require(cls, sampling: Any, place: Callable[..., str]) -> None:
+        """Raise ConfigError for batches ahead and for structures, which this policy has not."""
+        if sampling.max_staleness:
+            raise ConfigError(
+                "the local policy samples from the very weights that are being updated: nothing can be sampled ahead",
+                place=place("max_staleness"),
+                allowed="0, or a policy on servers (policy.engine=vllm)",
+            )
+        if sampling.structure is not None:
+            raise ConfigError(
+                _NO_STRUCTURE, place=place("structure"), allowed="nothing, or another policy (policy.engine=vllm)"
+            )
+
+    @classmethod
+    def summary(cls, sampling: Any) -> str:
+        """Who samples."""
+        return "local: the trained model, in this process"
+
     def generate(self, requests: Sequence[Request]) -> list[list[Rollout]]:
         """The n rollouts of each request. See Policy for what they hold."""
         for request in requests:
             check_request(request)
+            if request.structure is not None:
+                raise InputError(_NO_STRUCTURE, allowed="no structure, or another policy")
         faults = [self._fault(request) for request in requests]
         rows = [
             [] if fault else [Row(request, i, self._limit(request)) for i in range(request.n)]

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import ConfigError, InputError
-from rl.policies._vllm.launch import OwnServer, server_command
+from rl.policies._vllm.launch import Command, OwnServer, server_command
 from rl.policies._vllm.routes import ROUTES
 from rl.policies._vllm.served import Served, Trainer
 from rl.policies._vllm.settings import VllmConfig
 from rl.policies._vllm.weights import is_adapted
-from rl.policies.base import Policy, check_request
+from rl.policies.base import Policy, Setup, check_request
 from rl.policies.local import autocast_dtype, end_ids
 from rl.types import Request, Rollout
 
@@ -44,8 +44,8 @@ class VllmPolicy(Policy):
     model: the model that is trained; only its config and end tokens are read before the first `sync`.
     model_path: what vLLM loads. autocast: the trainer's, which the probe's forward uses. settings: the
     `policy.vllm:` section. log: a file for the output of a server of our own. is_main: of several trainer
-    processes, the one that starts a server and gives it the weights; run: a token that all of them have. say: takes
-    a line for people.
+    processes, the one that starts a server and gives it the weights; run: a token that all of them have.
+    is_overlapped: whether batches are sampled while the model is being updated. say: takes a line for people.
 
     Raises EnvironmentMissing and LLMUnavailable for servers that cannot be used, and ConfigError for settings
     that contradict each other. `generate` and `sync` raise Stopped when servers stay away, and Mismatch when a
@@ -64,6 +64,7 @@ class VllmPolicy(Policy):
         log: Path | None = None,
         is_main: bool = True,
         run: str | None = None,
+        is_overlapped: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings or VllmConfig()
@@ -80,12 +81,61 @@ class VllmPolicy(Policy):
             int(model.config.get_text_config().vocab_size),
             self.settings.tolerance or TOLERANCES[self.dtype],
         )
-        self.backend = self._built(model, model_path, trainer, log, is_main, run)
+        self.backend = self._built(model, model_path, trainer, log, is_main, run, is_overlapped)
 
     @classmethod
-    def missing(cls, settings: VllmConfig | None = None) -> list[str]:
+    def of(cls, setup: Setup) -> VllmPolicy:
+        """The policy of a run; a server of our own logs into the run's folder."""
+        return cls(
+            setup.model,
+            setup.tokenizer,
+            model_path=setup.model_path,
+            autocast=setup.autocast,
+            settings=setup.sampling.vllm,
+            log=setup.folder / "vllm.log" if setup.folder else None,
+            is_main=setup.is_main,
+            run=setup.run,
+            is_overlapped=setup.sampling.max_staleness > 0,
+            say=setup.say,
+        )
+
+    @classmethod
+    def is_preferred(cls, sampling: Any) -> bool:
+        """Where servers are named, or vLLM is installed beside a GPU."""
+        return bool(sampling.vllm.servers) or (
+            importlib.util.find_spec("vllm") is not None and torch.cuda.is_available()
+        )
+
+    @classmethod
+    def require(cls, sampling: Any, place: Callable[..., str]) -> None:
+        """Raise ConfigError for batches ahead of a colocated engine and for truncated sampling."""
+        if sampling.max_staleness and deployment_of(sampling.vllm) == "colocated":
+            raise ConfigError(
+                "a colocated engine sleeps while the trainer computes: nothing can be sampled ahead",
+                place=place("max_staleness"),
+                allowed="0, or policy.vllm.deployment=server",
+            )
+        truncated = {"top_p": sampling.top_p < 1, "top_k": sampling.top_k > 0, "min_p": sampling.min_p > 0}
+        for setting in (name for name, is_on in truncated.items() if is_on):
+            raise ConfigError(
+                f"policy.{setting} cuts off a part of the distribution: the vllm sampler's log-probs are then of "
+                "what is left, the trainer's of the whole, and their ratio would be biased at every token",
+                place=place(setting),
+                allowed="top_p: 1, top_k: 0, min_p: 0",
+                next_step="use policy.temperature, or sample with policy.engine=local",
+            )
+
+    @classmethod
+    def summary(cls, sampling: Any) -> str:
+        """Where vLLM runs, how weights come, and how far it samples ahead."""
+        where = ", ".join(sampling.vllm.servers) or f"deployment {sampling.vllm.deployment}"
+        ahead = f", {sampling.max_staleness} batches ahead" if sampling.max_staleness else ""
+        return f"vllm: {where}, weights by {sampling.vllm.sync}{ahead}"
+
+    @classmethod
+    def missing(cls, sampling: Any) -> list[str]:
         """vLLM itself, unless servers that take files or adapters do the work."""
-        settings = settings or VllmConfig()
+        settings = sampling.vllm
         if settings.servers and settings.deployment != "colocated" and settings.sync != "nccl":
             return []
         return [] if importlib.util.find_spec("vllm") else ["the package vllm is not installed"]
@@ -108,26 +158,25 @@ class VllmPolicy(Policy):
         self.backend.close()
 
     def _built(
-        self, model: Any, model_path: str, trainer: Trainer, log: Path | None, is_main: bool, run: str | None
+        self,
+        model: Any,
+        model_path: str,
+        trainer: Trainer,
+        log: Path | None,
+        is_main: bool,
+        run: str | None,
+        is_overlapped: bool,
     ) -> Backend:
         if self.deployment == "colocated":
             module = importlib.import_module("rl.policies._vllm.colocated")  # imports vLLM, which servers do not need
             return module.Colocated(model_path, self.settings, trainer, dtype=self.dtype, say=self.say)
         folder = Path(self.settings.weights_dir) if self.settings.weights_dir else None
-        route = ROUTES[self.route](folder, getattr(torch, self.dtype), run)
+        route = ROUTES[self.route](folder, getattr(torch, self.dtype), run, is_overlapped=is_overlapped)
         key = os.environ.get(self.settings.api_key_env) or None
         own = None
         if not self.settings.servers and is_main:
             rank = max((config.r for config in model.peft_config.values()), default=0) if is_adapted(model) else 0
-            lora_rank = rank if self.route == "lora" else 0
-            command = server_command(
-                model_path,
-                self.settings,
-                dtype=self.dtype,
-                lora_rank=lora_rank,
-                route=self.route,
-                devices=own_devices(self.settings),
-            )
+            command = serving_command(model_path, self.settings, dtype=self.dtype, adapter_rank=rank)
             own = OwnServer(command, self.settings, log, self.say)
             self.say(f"starting vLLM at {own.url}" + (f", its log is {log}" if log else ""))
             own.start()
@@ -141,6 +190,23 @@ class VllmPolicy(Policy):
             raise
         self.say(f"vLLM at {', '.join(urls)}: {self.dtype}, weights by {route.name}")
         return served
+
+
+def serving_command(model_path: str, settings: VllmConfig, *, dtype: str, adapter_rank: int = 0) -> Command:
+    """The command of a server that a run can sample from and give its weights to.
+
+    dtype: the trainer's computing precision, where the settings leave it open. adapter_rank: of the trained
+    adapters, 0 without.
+    """
+    route = route_of(settings, "server", has_adapters=adapter_rank > 0)
+    return server_command(
+        model_path,
+        settings,
+        dtype=dtype if settings.dtype == "auto" else settings.dtype,
+        lora_rank=adapter_rank if route == "lora" else 0,
+        route=route,
+        devices=own_devices(settings),
+    )
 
 
 def own_devices(settings: VllmConfig) -> str:

@@ -45,7 +45,8 @@ class Sampler:
     def _request(self, prompt: Prompt, n: int, seed: int, **changes: Any) -> Request:
         sampling = self.config.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "min_p"}) | changes
         ids = encode_prompt(self.tokenizer, prompt.prompt)
-        return Request(prompt_ids=ids, n=n, seed=seed, stop=tuple(self.config.stop), **sampling)
+        structure = self.config.structure.structure() if self.config.structure else None
+        return Request(prompt_ids=ids, n=n, seed=seed, stop=tuple(self.config.stop), structure=structure, **sampling)
 
     def _groups(self, prompts: Sequence[Prompt], requests: list[Request]) -> list[Group]:
         rollouts = self.policy.generate(requests)

@@ -21,7 +21,6 @@ from engine.errors import NonFinite, Stopped
 from engine.runs import RunFolder, write_json
 from rl import checkpoint
 from rl.config import TrainerConfig
-from rl.policies.local import LocalPolicy
 from rl.trainers.batches import Batches
 from rl.trainers.console import Console
 from rl.trainers.evaluation import evaluation_rows
@@ -60,7 +59,7 @@ class OnlineTrainer:
             accelerator=prepared.accelerator,
             reference=parts.reference,
             autocast=torch.bfloat16 if prepared.experiment.config.model.autocast == "bfloat16" else None,
-            is_sampler=isinstance(parts.policy, LocalPolicy),
+            is_sampler=parts.policy.samples_trained_model,
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
             micro_batch_tokens=self.config.micro_batch_tokens,

@@ -12,13 +12,12 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from engine.errors import ConfigError, DataError, EngineError, InputError
+from engine.errors import DataError, EngineError, InputError
 from rl.checkpoint import step_of
 from rl.config import Experiment
 from rl.methods.base import Method
-from rl.policies import Policy, choose, resolve
-from rl.policies._vllm.launch import Command, server_command
-from rl.policies.vllm import deployment_of, own_devices, route_of
+from rl.policies import Policy, Setup, resolve
+from rl.policies import load as load_policy
 from rl.rewards import Reward, Scorer, load_reward, score_groups
 from rl.trainers.evaluation import Sampler
 from rl.trainers.model import (
@@ -54,7 +53,7 @@ class Prepared:
         rewards = [load_reward(spec, near, place=experiment.place("rewards", i)) for i, spec in specs]
         with _placed(experiment, "rewards"):
             _require_columns(rewards, source)
-        require_policy(experiment)
+        policy_of(experiment)
         with _placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name)
         return cls(
@@ -72,24 +71,24 @@ class Prepared:
     ) -> Parts:
         """All parts, with the weights of the checkpoint or the starting ones; the policy has them too.
 
-        folder: for what a policy wants to write (the log of a server). say: takes its lines for people.
+        folder: for what a policy wants to write. say: takes its lines for people.
         """
         experiment, device = self.experiment, self.accelerator.device
         model = load_model(experiment, self.model_path, checkpoint, device)
         reference = load_reference(experiment, self.model_path, device) if self.method.needs_reference else None
         config = experiment.config
-        options = dict(model=model, tokenizer=self.tokenizer, autocast=config.model.autocast)
-        name = policy_name(experiment)
-        if name == "vllm":
-            options |= {
-                "model_path": self.model_path,
-                "settings": config.policy.vllm,
-                "log": folder / "vllm.log" if folder else None,
-                "is_main": self.accelerator.is_main_process,
-                "run": self._run_token(),
-                "say": say,
-            }
-        policy = choose(name, place=experiment.place("policy", "engine"), **options)
+        setup = Setup(
+            model=model,
+            tokenizer=self.tokenizer,
+            model_path=self.model_path,
+            autocast=config.model.autocast,
+            sampling=config.policy,
+            folder=folder,
+            is_main=self.accelerator.is_main_process,
+            run=self._run_token(),
+            say=say,
+        )
+        policy = policy_of(experiment).of(setup)
         try:
             policy.sync(model, step_of(checkpoint) if checkpoint else 0)
         except BaseException:
@@ -99,18 +98,10 @@ class Prepared:
         return Parts(prepared=self, model=model, reference=reference, policy=policy, sampler=sampler)
 
     def _run_token(self) -> str:
-        """A name for this run's weights on servers, the same in all processes."""
+        """A name that tells this run from others, the same in all processes."""
         token = [secrets.token_hex(4)]
         broadcast_object_list(token)
         return token[0]
-
-    def _sampler_fact(self) -> str:
-        policy = self.experiment.config.policy
-        if (name := policy_name(self.experiment)) != "vllm":
-            return name
-        where = ", ".join(policy.vllm.servers) or f"deployment {policy.vllm.deployment}"
-        ahead = f", {policy.max_staleness} batches ahead" if policy.max_staleness else ""
-        return f"vllm: {where}, weights by {policy.vllm.sync}{ahead}"
 
     def facts(self) -> dict[str, str]:
         """The numbers that follow from the config, for people."""
@@ -130,62 +121,18 @@ class Prepared:
             "processes": f"{self.accelerator.num_processes} on {self.accelerator.device}",
             "memory": f"{(total + 3 * trained) * each / 2**30:.2f} GiB for weights, gradients and moments",
             "checkpoints": f"{trainer.keep} kept, about {3 * trained * each / 2**30:.2f} GiB each",
-            "sampler": self._sampler_fact(),
+            "sampler": policy_of(self.experiment).summary(policy),
             "control": trainer.control,
         }
 
 
-def policy_name(experiment: Experiment) -> str:
-    """The policy engine that the config means on this machine."""
-    policy = experiment.config.policy
-    return resolve(policy.engine, place=experiment.place("policy", "engine"), settings=policy.vllm)
-
-
-def serving_command(experiment: Experiment) -> Command:
-    """The command of a server that this experiment can sample from and give its weights to."""
-    config = experiment.config
-    settings, lora = config.policy.vllm, config.model.lora
-    route = route_of(settings, "server", has_adapters=lora is not None)
-    is_rounded = config.model.autocast == "bfloat16"
-    dtype = "bfloat16" if is_rounded else config.model.dtype
-    return server_command(
-        require_model(config.model.name),
-        settings,
-        dtype=dtype if settings.dtype == "auto" else settings.dtype,
-        lora_rank=lora.rank if lora and route == "lora" else 0,
-        route=route,
-        devices=own_devices(settings),
-    )
-
-
-def require_policy(experiment: Experiment) -> None:
-    """Raise EngineError unless the policy can run here and can do what the config asks of it."""
-    policy = experiment.config.policy
-    name = policy_name(experiment)
-    if name == "vllm" and deployment_of(policy.vllm) == "colocated" and policy.max_staleness:
-        raise ConfigError(
-            "a colocated engine sleeps while the trainer computes: nothing can be sampled ahead",
-            place=experiment.place("policy", "max_staleness"),
-            allowed="0, or policy.vllm.deployment=server",
-        )
-    if name == "local":
-        if policy.max_staleness:
-            raise ConfigError(
-                "the local policy samples from the very weights that are being updated: nothing can be sampled ahead",
-                place=experiment.place("policy", "max_staleness"),
-                allowed="0, or a policy on servers (policy.engine=vllm)",
-            )
-        return
-    truncated = {"top_p": policy.top_p < 1, "top_k": policy.top_k > 0, "min_p": policy.min_p > 0}
-    for setting, is_on in truncated.items():
-        if is_on:
-            raise ConfigError(
-                f"policy.{setting} cuts off a part of the distribution: the {name} sampler's log-probs are then of "
-                "what is left, the trainer's of the whole, and their ratio would be biased at every token",
-                place=experiment.place("policy", setting),
-                allowed="top_p: 1, top_k: 0, min_p: 0",
-                next_step="use policy.temperature, or sample with policy.engine=local",
-            )
+def policy_of(experiment: Experiment) -> type[Policy]:
+    """The policy that the config means on this machine. Raises EngineError unless it can do what is asked of it."""
+    sampling = experiment.config.policy
+    place = experiment.place("policy", "engine")
+    chosen = load_policy(resolve(sampling, place=place), place=place)
+    chosen.require(sampling, lambda *path: experiment.place("policy", *path))
+    return chosen
 
 
 @contextlib.contextmanager

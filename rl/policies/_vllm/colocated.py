@@ -13,7 +13,7 @@ import torch
 
 from engine.errors import EnvironmentMissing
 from rl.policies._vllm.launch import EXTENSION, is_cpu_build
-from rl.policies._vllm.payload import error_rollouts, fault_of, rollouts_from, sampling_of
+from rl.policies._vllm.payload import error_rollouts, fault_of, rollouts_from, sampling_of, structure_of
 from rl.policies._vllm.probe import TOP, Difference, beginnings, difference, probe_ids, trainer_scores
 from rl.policies._vllm.served import Trainer
 from rl.policies._vllm.settings import VllmConfig
@@ -60,12 +60,10 @@ class Colocated:
 
     def generate(self, requests: Sequence[Request], version: int) -> list[list[Rollout]]:
         """The rollouts of each request; see Policy."""
-        from vllm import SamplingParams
-
         faults = [fault_of(request, self.context) for request in requests]
         sound = [request for request, fault in zip(requests, faults, strict=True) if not fault]
         prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in sound]
-        params = [SamplingParams(**sampling_of(r, self.context, self.trainer.end_ids)) for r in sound]
+        params = [self._params(request) for request in sound]
         self._wake()
         outputs = iter(self.llm.generate(prompts, params, use_tqdm=False) if sound else [])
         self._sleep()
@@ -75,6 +73,14 @@ class Colocated:
             else rollouts_from(_rows(next(outputs)), request, self.trainer.tokenizer, version)
             for request, fault in zip(requests, faults, strict=True)
         ]
+
+    def _params(self, request: Request) -> Any:
+        """vLLM's sampling parameters."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        given = StructuredOutputsParams(**structure_of(request.structure)) if request.structure else None
+        return SamplingParams(**sampling_of(request, self.context, self.trainer.end_ids), structured_outputs=given)
 
     def sync(self, model: Any, version: int) -> None:
         """Load the model's weights, forget the prefixes' keys and values, and prove it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rl.policies.local import cut_at_stop
-from rl.types import FinishReason, Request, Rollout
+from rl.types import FinishReason, Request, Rollout, Structure
 
 _SEEDS = 2**62
 """vLLM seeds completion i of n with seed + i, and takes 63 bits."""
@@ -47,13 +47,21 @@ def sampling_of(request: Request, context: int, end_ids: frozenset[int]) -> dict
 
 def completion_body(request: Request, model: str, context: int, end_ids: frozenset[int]) -> dict[str, Any]:
     """The body of one request for all n completions of a prompt."""
+    structure = {"structured_outputs": structure_of(request.structure)} if request.structure else {}
     return {
         "model": model,
         "prompt": list(request.prompt_ids),
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
         **sampling_of(request, context, end_ids),
+        **structure,
     }
+
+
+def structure_of(structure: Structure) -> dict[str, Any]:
+    """A structure by vLLM's names."""
+    value = structure.value
+    return {structure.kind: list(value) if isinstance(value, tuple) else value}
 
 
 def is_aborted(answer: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
 from pathlib import Path
@@ -31,12 +31,16 @@ from rl.policies._vllm.weights import named_weights, weight_shapes, write_weight
 class Route(ABC):
     """One way. `prepare` takes a version from the model; `push` gives it to a server, as often as needed.
 
-    run: what tells this run's versions from others'; the same in all of its processes.
+    run: what tells this run's versions from others'; the same in all of its processes. is_overlapped: whether the
+    model may have moved on when a version is pushed (again).
     """
 
     name: str
 
-    def __init__(self, folder: Path | None, dtype: torch.dtype, run: str | None = None) -> None:
+    def __init__(
+        self, folder: Path | None, dtype: torch.dtype, run: str | None = None, *, is_overlapped: bool = False
+    ) -> None:
+        self.is_overlapped = is_overlapped
         self.dtype, self.run = dtype, run or secrets.token_hex(4)
         self.is_own_folder = folder is None
         self.folder = folder / f"run-{self.run}" if folder else Path(tempfile.mkdtemp(prefix="engine-weights-"))
@@ -92,8 +96,8 @@ class LoraRoute(Route):
 
     name = "lora"
 
-    def __init__(self, folder: Path | None, dtype: torch.dtype, run: str | None = None) -> None:
-        super().__init__(folder, dtype, run)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._loaded: dict[str, str] = {}
 
     def prepare(self, model: Any, version: int) -> None:
@@ -120,17 +124,23 @@ class LoraRoute(Route):
 
 
 class NcclRoute(Route):
-    """Broadcast over NCCL. The model is read at every push, so it must still be at the prepared version then."""
+    """Broadcast over NCCL. Weights are read from the model at every push, or from a copy on its device where the
+    model may have moved on by then."""
 
     name = "nccl"
 
-    def __init__(self, folder: Path | None, dtype: torch.dtype, run: str | None = None) -> None:
-        super().__init__(folder, dtype, run)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._engines: dict[str, Any] = {}
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nccl-weights")
 
     def prepare(self, model: Any, version: int) -> None:
-        self.model, self.version, self.shapes = model, version, weight_shapes(model)
+        self.version, self.shapes = version, weight_shapes(model)
+        if self.is_overlapped:
+            copies = [(name, weight.clone()) for name, weight in named_weights(model, self.dtype)]
+            self.weights: Callable[[], Iterable[tuple[str, Tensor]]] = lambda: copies
+        else:
+            self.weights = lambda: named_weights(model, self.dtype)
 
     def push(self, endpoint: Endpoint, timeout_s: float) -> None:
         if endpoint.version() == "default":  # started anew: its group is gone
@@ -194,10 +204,10 @@ def _source(route: NcclRoute) -> Any:
 
     class Weights(WeightSource):  # type: ignore[misc]
         def metadata(self) -> list[Any]:
-            return [ParamMeta(name, route.dtype, tuple(shape)) for name, shape in weight_shapes(route.model).items()]
+            return [ParamMeta(name, route.dtype, tuple(shape)) for name, shape in route.shapes.items()]
 
         def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-            return named_weights(route.model, route.dtype)
+            return iter(route.weights())
 
     return Weights()
 

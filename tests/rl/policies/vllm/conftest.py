@@ -77,7 +77,9 @@ def tokenizer() -> Any:
     core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token="<end>")
+    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token="<end>")
+    made.chat_template = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -151,3 +153,40 @@ def policy(base: Any, tokenizer: Any, tiny: Path, monkeypatch: pytest.MonkeyPatc
             return built
 
         yield made
+
+
+REWARD = """
+import os, pathlib, signal
+def letters(prompts, completions, completion_ids, **columns):
+    victim = pathlib.Path({victim!r})
+    if victim.is_file():  # how many completions more until that process group dies
+        left, group = map(int, victim.read_text().split())
+        victim.write_text(f"{{left - len(completions)}} {{group}}")
+        if left <= len(completions):
+            victim.unlink()
+            os.killpg(group, signal.SIGKILL)
+    reward = [sum(c.isalpha() for c in text) / 6 for text in completions]
+{then}    return reward
+"""
+
+
+@pytest.fixture
+def config(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A run of four steps that is paid for letters; a file `victim` in tmp_path has its reward kill a server."""
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    (tmp_path / "rewards.py").write_text(REWARD.format(victim=str(tmp_path / "victim"), then=""), encoding="utf-8")
+    return {
+        "model": {"name": str(tiny), "autocast": "none"},
+        "method": {"kind": "grpo"},
+        "source": {"kind": "arithmetic", "max_operand": 4, "shots": 1, "held_out": 5},
+        "rewards": [f"{tmp_path}/rewards.py:letters"],
+        "policy": {"engine": "vllm", "completions": 8, "max_tokens": 6},
+        "trainer": {"steps": 4, "prompts": 4, "lr": 5e-3, "save_every": 1, "eval_every": 0, "samples": 4},
+    }
+
+
+def on(config: dict[str, Any], server: OwnServer, **policy: Any) -> dict[str, Any]:
+    """The config with that server's address and other values of its policy section."""
+    timeouts = {"start_timeout_s": 200, "restart_timeout_s": 200}
+    settings = {"servers": [server.url]} | timeouts | policy.pop("vllm", {})
+    return config | {"policy": config["policy"] | policy | {"vllm": settings}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import urllib.request
 from itertools import chain
 from pathlib import Path
@@ -16,12 +17,13 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.errors import ConfigError, InputError, LLMUnavailable
+from engine.llm.spec import resolve
 from rl.policies._vllm import endpoint
 from rl.policies._vllm.endpoint import Endpoint
 from rl.policies._vllm.launch import OwnServer
 from rl.policies._vllm.probe import Mismatch, served_difference, trainer_scores
 from rl.policies.local import LocalPolicy
-from rl.types import Request
+from rl.types import Request, Structure
 from tests.rl.policies.vllm.conftest import CONTEXT, KEY, Policy, changed
 
 pytestmark = pytest.mark.vllm
@@ -122,6 +124,30 @@ def test_more_prompt_tokens_than_a_step_of_the_engine_takes(policy: Policy, serv
     assert [[len(rollout.completion_ids) for rollout in group] for group in groups] == [[3] * 4] * 48
 
 
+@pytest.mark.parametrize(
+    ("structure", "pattern"),
+    [
+        (Structure("regex", "[0-9]{3}-[0-9]{2}"), r"\d{3}-\d{2}"),
+        (Structure("choice", ("left", "right", "straight on")), r"left|right|straight on"),
+        (Structure("json", '{"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}'),
+         r'\{\s*"on"\s*:\s*(true|false)\s*\}'),
+        (Structure("grammar", 'root ::= "yes" | "no"'), "yes|no"),
+    ],
+)  # fmt: skip
+def test_completions_are_held_to_a_structure(policy: Policy, server: OwnServer, structure: Structure, pattern: str):
+    """A random model that says none of this by itself; log-probs are of what the structure leaves."""
+    [group] = policy(server.url).generate([Request(PROMPTS[0], 4, 60, seed=3, structure=structure)])
+    assert all(re.fullmatch(pattern, rollout.text) for rollout in group), [r.text for r in group]
+    assert {rollout.finish_reason for rollout in group} == {"stop"}
+    if structure.kind == "regex":
+        assert all(rollout.logprobs[3] == pytest.approx(0.0, abs=1e-4) for rollout in group)  # nothing but "-" is left
+
+
+def test_a_structure_that_is_none_is_a_rollout_and_not_a_crash(policy: Policy, server: OwnServer):
+    [group] = policy(server.url).generate([Request(PROMPTS[0], 2, 8, seed=0, structure=Structure("regex", "([0-9]"))])
+    assert [rollout.finish_reason for rollout in group] == ["error"] * 2 and group[0].error
+
+
 def test_nonsense_settings_are_refused(policy: Policy, server: OwnServer):
     with pytest.raises(InputError, match=r"policy.top_p is 0"):
         policy(server.url).generate([Request((1,), 1, 1, 0, top_p=0.0)])
@@ -218,6 +244,19 @@ def test_a_wrong_key_and_a_wrong_model_are_told(policy: Policy, server: OwnServe
     monkeypatch.setenv("VLLM_API_KEY", "wrong")
     with pytest.raises(LLMUnavailable, match="refuses the key"):
         policy(server.url)
+
+
+def test_an_llm_of_the_engine_can_be_the_policy(
+    policy: Policy, server: OwnServer, base: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """As the proposer of optimize(), say; the server holds even a random model's answer to the schema."""
+    vllm = policy(server.url)
+    vllm.sync(changed(base, 9), 1)
+    monkeypatch.setenv("ENGINE_LLM_API_KEY", KEY)
+    llm = resolve(f"{server.url}/v1#{vllm.backend._base}")
+    schema = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"]}
+    answer = llm.complete([{"role": "user", "content": "Which side?"}], schema=schema, n=6, seed=1, max_tokens=60)
+    assert {json.loads(text)["side"] for text in answer.texts} == {"left", "right"}
 
 
 def test_any_client_can_use_the_policy_while_it_trains(policy: Policy, server: OwnServer, base: Any, tokenizer: Any):

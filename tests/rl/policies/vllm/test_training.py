@@ -16,43 +16,9 @@ from rl import checkpoint
 from rl.policies._vllm.endpoint import Endpoint
 from rl.policies._vllm.launch import OwnServer
 from rl.policies._vllm.probe import probe_ids, served_difference, trainer_scores
-from tests.rl.policies.vllm.conftest import CONTEXT, KEY, free_port, serving
+from tests.rl.policies.vllm.conftest import CONTEXT, KEY, REWARD, free_port, on, serving
 
 pytestmark = pytest.mark.vllm
-
-REWARD = """
-import os, pathlib, signal
-def letters(prompts, completions, completion_ids, **columns):
-    victim = pathlib.Path({victim!r})
-    if victim.is_file():  # how many completions more until that process group dies
-        left, group = map(int, victim.read_text().split())
-        victim.write_text(f"{{left - len(completions)}} {{group}}")
-        if left <= len(completions):
-            victim.unlink()
-            os.killpg(group, signal.SIGKILL)
-    reward = [sum(c.isalpha() for c in text) / 6 for text in completions]
-{then}    return reward
-"""
-
-
-@pytest.fixture
-def config(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("VLLM_API_KEY", KEY)
-    (tmp_path / "rewards.py").write_text(REWARD.format(victim=str(tmp_path / "victim"), then=""), encoding="utf-8")
-    return {
-        "model": {"name": str(tiny), "autocast": "none"},
-        "method": {"kind": "grpo"},
-        "source": {"kind": "arithmetic", "max_operand": 4, "shots": 1, "held_out": 5},
-        "rewards": [f"{tmp_path}/rewards.py:letters"],
-        "policy": {"engine": "vllm", "completions": 8, "max_tokens": 6},
-        "trainer": {"steps": 4, "prompts": 4, "lr": 5e-3, "save_every": 1, "eval_every": 0, "samples": 4},
-    }
-
-
-def on(config: dict[str, Any], server: OwnServer, **policy: Any) -> dict[str, Any]:
-    timeouts = {"start_timeout_s": 200, "restart_timeout_s": 200}
-    settings = {"servers": [server.url]} | timeouts | policy.pop("vllm", {})
-    return config | {"policy": config["policy"] | policy | {"vllm": settings}}
 
 
 def train(config: dict[str, Any], run: Path, *overrides: str, resume: bool = False) -> rl.Run:
