@@ -31,7 +31,7 @@ Departures from the paper, all as TRL 1.16 has them and held equal to it by a te
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -72,7 +72,7 @@ class GrpoConfig(MethodConfig):
 class Grpo(Method):
     """GRPO. See the module for formulas and departures."""
 
-    Config = GrpoConfig
+    Config: ClassVar[type[MethodConfig]] = GrpoConfig
     paper = "2402.03300"
     title = "Group relative policy optimization"
     config: GrpoConfig
@@ -81,7 +81,7 @@ class Grpo(Method):
     def needs_reference(self) -> bool:
         return self.config.beta > 0
 
-    def advantages(self, groups: Sequence[Group]) -> Tensor:
+    def advantages(self, groups: Sequence[Group]) -> Tensor | dict[str, Tensor]:
         """(P, G) rewards relative to their group."""
         return group_advantages(rewards_tensor(groups), scale=self.config.scale, eps=self.config.eps)
 

@@ -23,6 +23,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "reference": {"method": {"beta": 0.05}, "trainer": {"schedule": "cosine", "warmup_steps": 2, "weight_decay": 0.1}},
     "lora": {"model": {"lora": {"rank": 2, "dropout": 0.2}}, "method": {"beta": 0.05}},
     "bfloat16": {"model": {"autocast": "bfloat16"}},
+    "copo": {"method": {"kind": "copo"}, "trainer": {"iterations": 2}},
 }
 
 
@@ -81,7 +82,7 @@ def check(launch: Launch, config: dict[str, Any], folder: Path, kills: int | Non
         assert rows(run) == expected_rows, f"killed at event {kill_at}"
 
 
-@pytest.mark.parametrize("name", ["plain", "iterations", "minibatches", "reference", "lora"])
+@pytest.mark.parametrize("name", ["plain", "iterations", "minibatches", "reference", "lora", "copo"])
 def test_killed_and_resumed_runs_end_with_the_same_weights(
     launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
