@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def test_after_training_the_server_computes_with_the_new_weights(
 def test_it_learns(config: dict[str, Any], server: OwnServer, tmp_path: Path):
     steps = rows(train(on(config, server), tmp_path / "run", "trainer.steps=25", "trainer.save_every=25"))
     assert steps[-1]["reward_mean"] > steps[0]["reward_mean"] + 0.3
+
+
+def test_a_run_may_hold_completions_to_a_structure(config: dict[str, Any], server: OwnServer, tmp_path: Path):
+    """The whole distribution gives such completions little: their weights, below 1, say how much."""
+    run = train(on(config, server, structure={"regex": "[a-d1-4]{4}"}), tmp_path / "run", "trainer.steps=2")
+    lines = (tmp_path / "run" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines and all(re.fullmatch("[a-d1-4]{4}", json.loads(line)["completion"]) for line in lines)
+    assert all(0 < row["sampler_ratio_mean"] < 1 and row["grad_norm"] > 0 for row in rows(run))
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
