@@ -16,11 +16,9 @@ from pydantic import Field
 
 from engine.config import Config, Source, apply_override, read_source, validate
 from engine.errors import ConfigError
-from engine.registry import Registry
+from rl.methods import METHODS
 from rl.policies._vllm.settings import VllmConfig
 from rl.sources import SOURCES
-
-METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
 
 PLUGIN_SECTIONS = {"method": METHODS, "source": SOURCES}
 

@@ -43,21 +43,22 @@ class Ranker(ABC):
         deadline_s: float | None = None,
         on_absent: Literal["none", "raise"] = "none",
     ) -> list[Ranking | None]:
-        """The answers, in the order of the tickets; waits for them, at most deadline_s seconds (None: as long as needed).
+        """The answers, in the order of the tickets; waits until they are there.
 
-        on_absent: what an answer that is not there by then becomes: None, or an EngineError.
+        deadline_s: seconds to wait at most. on_absent: what an answer that is not there by then becomes: None, or
+        an EngineError.
         """
         end = None if deadline_s is None else time.monotonic() + deadline_s
-        answers: dict[Ticket, Ranking] = {}
+        wanted, answers = list(dict.fromkeys(tickets)), {}  # type: list[Ticket], dict[Ticket, Ranking]
         while True:
-            waiting = [ticket for ticket in dict.fromkeys(tickets) if ticket not in answers]
+            waiting = [ticket for ticket in wanted if ticket not in answers]
             answers |= {t: answer for t in waiting if (answer := self.poll(t)) is not None}
-            if len(answers) == len(set(tickets)) or (end is not None and time.monotonic() >= end):
+            if len(answers) == len(wanted) or (end is not None and time.monotonic() >= end):
                 break
             time.sleep(self.poll_s if end is None else max(0.0, min(self.poll_s, end - time.monotonic())))
-        if on_absent == "raise" and len(answers) < len(set(tickets)):
+        if on_absent == "raise" and len(answers) < len(wanted):
             raise EngineError(
-                f"{len(set(tickets)) - len(answers)} of {len(set(tickets))} rankings were not there after {deadline_s} s",
+                f"{len(wanted) - len(answers)} of {len(wanted)} rankings were not there after {deadline_s} s",
                 next_step="give a longer deadline, or on_absent='none'",
             )
         return [answers.get(ticket) for ticket in tickets]

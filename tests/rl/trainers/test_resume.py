@@ -23,6 +23,18 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "reference": {"method": {"beta": 0.05}, "trainer": {"schedule": "cosine", "warmup_steps": 2, "weight_decay": 0.1}},
     "lora": {"model": {"lora": {"rank": 2, "dropout": 0.2}}, "method": {"beta": 0.05}},
     "bfloat16": {"model": {"autocast": "bfloat16"}},
+    "spo": {
+        "method": {
+            "kind": "spo",
+            "preference": {"kind": "rewards"},
+            "comparisons": 3,
+            "queue": 4,
+            "beta": 0.1,
+            "entropy": 0.01,
+        },
+        "source": {"max_operand": 1, "held_out": 0},
+        "trainer": {"iterations": 2, "steps": 5},
+    },
 }
 
 
@@ -81,7 +93,7 @@ def check(launch: Launch, config: dict[str, Any], folder: Path, kills: int | Non
         assert rows(run) == expected_rows, f"killed at event {kill_at}"
 
 
-@pytest.mark.parametrize("name", ["plain", "iterations", "minibatches", "reference", "lora"])
+@pytest.mark.parametrize("name", ["plain", "iterations", "minibatches", "reference", "lora", "spo"])
 def test_killed_and_resumed_runs_end_with_the_same_weights(
     launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
