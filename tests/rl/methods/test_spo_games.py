@@ -116,7 +116,7 @@ def test_the_best_of_eight_is_found_where_two_in_five_comparisons_are_wrong():
 
 
 def test_all_regularizers_together_lead_to_the_softer_games_fixed_point():
-    """pi ~ ref^(beta / s) exp(r / s), s = beta + entropy, r = C pi; solved by damped iteration, which knows no policy."""
+    """pi ~ ref^(beta / s) exp(r / s), s = beta + entropy, r = C pi; solved by damped iteration, without a gradient."""
     beta, entropy = 0.2, 0.1
     reference = torch.tensor([0.6, 0.1, 0.3])
     solution = torch.ones(3) / 3
