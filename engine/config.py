@@ -186,12 +186,11 @@ def _without_tags(source: Source, path: Path_, loc: Path_) -> Path_:
         data = data.get(key, {}) if isinstance(data, dict) else data
     kept: list[str | int] = []
     for key in loc[:-1]:
-        entries: Any = (
-            dict(enumerate(data)) if isinstance(data, list) else data if isinstance(data, dict) else {key: None}
-        )
-        if key in entries:
-            kept.append(key)
-            data = entries[key]
+        data = dict(enumerate(data)) if isinstance(data, list) else data
+        if isinstance(data, dict) and key not in data:
+            continue
+        kept.append(key)
+        data = data.get(key) if isinstance(data, dict) else None
     return (*kept, *loc[-1:])
 
 

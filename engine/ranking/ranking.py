@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -35,7 +36,7 @@ class Ranking:
                 raise InputError(f"a ranking's {name} are {value!r:.80}", allowed="a list")
         object.__setattr__(self, "tiers", tuple(_tier(tier) for tier in self.tiers))
         object.__setattr__(self, "unranked", _checked(self.unranked))
-        twice = [one for one, other in itertools.pairwise(sorted(self.ids, key=str)) if one == other]
+        twice = [one for one, count in Counter(self.ids).items() if count > 1]
         if twice:
             raise InputError(f"the candidate {twice[0]!r} stands twice in a ranking", allowed="each candidate once")
         if self.cannot_judge and self.tiers:
