@@ -18,11 +18,14 @@ game, pi ~ pi_ref^(beta/s) exp(r/s) with s = beta + entropy and r against pi its
 checkpoints (rl.mixture.average); a mixture of the checkpoints (rl.mixture.Mixture), which is that average over time.
 
 Why the regularizers stand in the reward: J(pi) = E r(o) - beta KL(pi || pi_ref) + entropy H(pi), of whole completions,
-is the mean of r + g over o ~ pi, and as E[grad log pi(o)] = 0 its gradient is E[(r + g)(o) grad log pi(o)]: exact, of
-any length. A KL term at each token of the loss leaves out what a token does to the tokens after it. Siblings are drawn
-independently, so neither 1/2 nor their mean of g biases it. Exact means: loss dapo or dr_grpo, the first of a batch's
-updates. `entropy` is for few possible answers: of free text there is so much that a bonus worth having drowns the
-preference. Hence the default is beta.
+is the mean of r + g over o ~ pi, and as E[grad log pi(o)] = 0 its gradient is E[(r + g)(o) grad log pi(o)], at any
+length. A KL term at each token of the loss leaves out what a token does to the tokens after it. Siblings are drawn
+independently, so neither 1/2 nor their mean of g biases it. So the first update of a batch is exact with loss dr_grpo,
+and with dapo up to its division by the tokens that happened to be sampled. `entropy` is for few possible answers: of
+free text there is so much that a bonus worth having drowns the preference. Hence the default is beta.
+
+Momentum (Adam's first beta) pushes on when the pull of a game has turned. Where the game matters, set
+trainer.betas: [0.0, 0.999]: configs/spo.yaml comes to rest with it, and not with 0.9.
 
 When it fails: a k that is small against the noise; a judge with a liking for length; an answer that would win and is
 never sampled; a beta so large that the softer game is another game.

@@ -15,8 +15,8 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import rl
+from rl.config import load
 from rl.ops.preference import exploitability
-from rl.sources.jsonl import read_rows
 
 CONFIG = Path(__file__).parents[3] / "configs" / "spo.yaml"
 HANDS = (" rock", " paper", " scissors")
@@ -31,9 +31,9 @@ def score(prompts, completions, completion_ids, **columns):
 
 def chances(model: Any, tokenizer: Any) -> torch.Tensor:
     """(4,) the chances of the three hands and of everything else, as the first token after the prompt."""
-    [(_, row)] = read_rows(CONFIG.with_name("rock_paper_scissors.jsonl"))
+    prompt = load(CONFIG).source.rows[0]["prompt"]
     with torch.no_grad():
-        logits = model.eval()(**tokenizer(row["prompt"], return_tensors="pt")).logits[0, -1]
+        logits = model.eval()(**tokenizer(prompt, return_tensors="pt")).logits[0, -1]
     three = torch.softmax(logits, 0)[[tokenizer.encode(hand)[0] for hand in HANDS]]
     return torch.cat([three, 1 - three.sum(0, keepdim=True)])
 
