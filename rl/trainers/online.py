@@ -132,15 +132,17 @@ class OnlineTrainer:
         groups = self.method.prepare(self.batches.next(), lent)
         if self.config.control == "shuffled_rewards":
             self._shuffle(groups)
-        advantages = self.method.advantages(groups)
         window = Window(
             number=self.windows,
             groups=groups,
-            advantages=advantages if isinstance(advantages, dict) else {"advantages": advantages},
+            advantages={},
             updates=self.updates,
             minibatches=self.config.minibatches,
-            metrics=dict(self.method.metrics),
         )
+        self.gradient.prepare_reference(window)
+        advantages = self.method.advantages(groups)
+        window.advantages = advantages if isinstance(advantages, dict) else {"advantages": advantages}
+        window.metrics = dict(self.method.metrics)
         self.windows += 1
         self.gradient.prepare(window)
         window.seconds = time.perf_counter() - started
@@ -204,7 +206,9 @@ class OnlineTrainer:
         )
 
     def _evaluate(self) -> None:
-        """Log the greedy accuracy on every split of the source."""
+        """Log the greedy accuracy on every split of the source; without a reward function there is none."""
+        if not self.prepared.scorer.rewards:
+            return
         started = time.perf_counter()
         evaluation = evaluation_rows(self.parts.sampler, self.prepared.source.evaluation(), self.prepared.accelerator)
         if evaluation:

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import rl
-from engine.errors import NonFinite, Stopped
+from engine.errors import ConfigError, NonFinite, Stopped
 from rl import checkpoint
 from rl.config import TrainerConfig
 from rl.trainers.online import learning_rate
@@ -99,6 +99,23 @@ def test_a_reward_that_fails_sometimes_is_data(tiny_config: dict[str, Any], tmp_
     failed = [row for row in run.metrics if row.get("failed")]
     assert failed and all("no opinion" in row["failure"] for row in failed)
     assert all(("failure" in row) == bool(row["failed"]) for row in run.metrics if "failed" in row)
+
+
+def test_a_method_may_do_without_rewards_and_nothing_is_then_evaluated(
+    tiny_config: dict[str, Any], tmp_path: Path
+) -> None:
+    """A preference for sevens, from a program beside the config: they are learnt; its row says what was compared."""
+    program = "def sevens(prompt, first, second):\n    return 0.5 + (first.count('7') - second.count('7')) / 6\n"
+    (tmp_path / "prefer.py").write_text(program, encoding="utf-8")
+    tiny_config |= {"method": {"kind": "spo", "preference": f"{tmp_path}/prefer.py:sevens", "queue": 8}, "rewards": []}
+    run = train(tiny_config, tmp_path / "run", "trainer.steps=25", "trainer.samples=32")
+    assert run.status == "done" and run.evaluation == {} and len(run.metrics) == 25
+    assert {"comparisons", "margin", "ties", "intransitive", "queue_size", "completion_kl"} <= run.metrics[-1].keys()
+    samples = [json.loads(line) for line in (run.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    sevens = [sum(s["completion"].count("7") for s in samples if s["step"] == step) / 32 for step in (1, 25)]
+    assert sevens[0] < 0.7 < 1.5 < sevens[1]
+    with pytest.raises(ConfigError, match="nothing to measure"):
+        rl.evaluate(run.path)
 
 
 def test_a_gradient_that_is_not_a_number_stops_before_the_step(
