@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ import rl
 from engine.errors import ConfigError, NonFinite, Stopped
 from rl import checkpoint
 from rl.config import TrainerConfig
-from rl.trainers.online import learning_rate
+from rl.trainers.online import OnlineTrainer, learning_rate
+from rl.types import Group, Prompt
 
 
 def train(config: dict[str, Any], run: Path, *overrides: str, resume: bool = False) -> rl.Run:
@@ -62,6 +64,21 @@ def test_shuffled_rewards_teach_nothing(tiny_config: dict[str, Any], tmp_path: P
         for run in (real, control)
     }
     assert gain["control"] < gain["real"] / 2
+
+
+def test_the_control_shuffles_within_what_the_method_compares() -> None:
+    """Groups of one cell together, others by themselves; every reward is kept."""
+    rewards = {"a": [1.0, 2.0, 3.0, 4.0], "b": [5.0, 6.0, 7.0], "c": [8.0, 9.0]}
+    groups = [Group(Prompt(name, "q"), (1,), [], list(row)) for name, row in rewards.items()]
+    groups[0].meta["cell"] = groups[2].meta["cell"] = "together"
+    trainer = SimpleNamespace(prepared=SimpleNamespace(experiment=SimpleNamespace(config=SimpleNamespace(seed=0))))
+    met = set()
+    for trainer.windows in range(40):
+        OnlineTrainer._shuffle(trainer, groups)  # type: ignore[arg-type]
+        assert sorted(groups[1].rewards) == rewards["b"] and len(groups[2].rewards) == 2
+        assert sorted(groups[0].rewards + groups[2].rewards) == [1.0, 2.0, 3.0, 4.0, 8.0, 9.0]
+        met |= set(groups[2].rewards)
+    assert met == {1.0, 2.0, 3.0, 4.0, 8.0, 9.0}
 
 
 def test_lora_trains_the_adapter_and_evaluates_it(tiny_config: dict[str, Any], tmp_path: Path) -> None:
