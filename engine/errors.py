@@ -139,6 +139,7 @@ class Stopped(EngineError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """ " Did you mean 'grpo'?" for the nearest of names, or an empty string."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """ " Did you mean 'grpo'?" for the nearest of names, or an empty string. Of paths their ends are compared."""
+    ends = {known.rpartition("/")[2]: known for known in names}
+    near = difflib.get_close_matches(name.rpartition("/")[2], list(ends), n=1, cutoff=0.6)
+    return f" Did you mean '{ends[near[0]]}'?" if near else ""

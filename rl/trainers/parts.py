@@ -56,6 +56,8 @@ class Prepared:
         policy_of(experiment)
         with _placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name)
+        with _placed(experiment, "method"):
+            method = experiment.method_class(experiment.method, seed=seed, near=near)
         return cls(
             experiment=experiment,
             accelerator=accelerator_for_this_launch(),
@@ -63,7 +65,7 @@ class Prepared:
             tokenizer=load_tokenizer(model_path),
             source=source,
             scorer=Scorer(rewards),
-            method=experiment.method_class(experiment.method, seed=seed, near=near),
+            method=method,
         )
 
     def built(

@@ -73,6 +73,13 @@ def test_a_circle_ends_mixed_near_the_winner_of_the_softer_game(tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.model
+def test_without_regularization_the_last_policy_is_one_answer_that_another_beats(tmp_path: Path) -> None:
+    """It runs after what beats the start, and once it says nothing else there is nothing to compare."""
+    assert exploitability(trained(tmp_path, "method.beta=0"), GAME) >= 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.model
 def test_a_scalar_score_ends_at_one_answer(tmp_path: Path) -> None:
     """Bradley-Terry scores of the starting model's own comparisons: it rarely says rock, so scissors look best."""
     (tmp_path / "score.py").write_text(SCORE, encoding="utf-8")
