@@ -56,7 +56,7 @@ class Prepared:
             _require_columns(rewards, source)
         require_policy(experiment)
         with _placed(experiment, "model", "name"):
-            model_path = require_model(experiment.config.model.name)
+            model_path = require_model(experiment.config.model.name, near)
         return cls(
             experiment=experiment,
             accelerator=accelerator_for_this_launch(),
@@ -149,7 +149,7 @@ def serving_command(experiment: Experiment) -> Command:
     is_rounded = config.model.autocast == "bfloat16"
     dtype = "bfloat16" if is_rounded else config.model.dtype
     return server_command(
-        require_model(config.model.name),
+        require_model(config.model.name, experiment.near),
         settings,
         dtype=dtype if settings.dtype == "auto" else settings.dtype,
         lora_rank=lora.rank if lora and route == "lora" else 0,

@@ -16,13 +16,21 @@ import pytest
 
 Launch = Callable[..., dict[str, Any]]
 
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+HINTED = Path(__file__).with_name("hinted.jsonl")
+
+VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "iterations": {"trainer": {"iterations": 2, "steps": 5}},
     "minibatches": {"trainer": {"iterations": 2, "minibatches": 2, "steps": 6, "save_every": 3}},
     "reference": {"method": {"beta": 0.05}, "trainer": {"schedule": "cosine", "warmup_steps": 2, "weight_decay": 0.1}},
     "lora": {"model": {"lora": {"rank": 2, "dropout": 0.2}}, "method": {"beta": 0.05}},
     "bfloat16": {"model": {"autocast": "bfloat16"}},
+    "scaf_grpo": {
+        "method": {"kind": "scaf_grpo", "exempt_steps": 1, "zero_visits": 2, "template": "{hint}{prompt}"},
+        "source": {"kind": "jsonl", "path": str(HINTED)},
+        "rewards": ["needs_a_plus"],
+        "trainer": {"iterations": 2, "steps": 6},
+    },
 }
 
 
@@ -47,9 +55,13 @@ def launch() -> Iterator[Launch]:
 
 
 def variant(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The tiny config with those values; a section of another kind is replaced, a reward is one of the tiny model's."""
     config = copy.deepcopy(config)
     for section, values in VARIANTS[name].items():
-        config[section] |= values
+        if section == "rewards":
+            config[section] = [f"{config['model']['name']}/rewards.py:{reward}" for reward in values]
+        else:
+            config[section] = values if "kind" in values else config[section] | values
     return config
 
 
@@ -81,7 +93,7 @@ def check(launch: Launch, config: dict[str, Any], folder: Path, kills: int | Non
         assert rows(run) == expected_rows, f"killed at event {kill_at}"
 
 
-@pytest.mark.parametrize("name", ["plain", "iterations", "minibatches", "reference", "lora"])
+@pytest.mark.parametrize("name", ["plain", "iterations", "minibatches", "reference", "lora", "scaf_grpo"])
 def test_killed_and_resumed_runs_end_with_the_same_weights(
     launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
