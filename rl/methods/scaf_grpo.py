@@ -22,14 +22,17 @@ watch `hints/weaned` and `reward_unhinted`.
 Each prompt brings its parts as columns, lists of texts: `knowledge_components_parts`, `planning_skeleton_parts`,
 `solution_breakdown_parts` (2510.19807's own names); a tier without parts is passed over.
 
-Departures from the paper:
-1. The authors' program leaves the planning tier out; here `tiers` are all three, and metrics and `group.meta` name them.
+Departures from the paper, and from the authors' program where that differs:
+1. All three tiers are climbed, and named in metrics and `group.meta`; the program leaves the planning tier out
+   (`tiers: [knowledge, solution]`).
 2. `zero_visits` k: a problem is hard after k visits in a row without success, exempt ones included (paper: 1).
-3. `search: sequential` climbs level by level and stops at the first success: fewer completions, more rounds.
-4. `replace` r > 1: r completions a level, and all successes of the lowest level that has one are taken.
-5. The exempt period is a number of updates (authors' program: 50; the paper: 15 % of training).
+3. `search: sequential` goes level by level and stops at the first success: fewer completions, more rounds.
+4. `replace` r > 1 samples r completions a level and takes all successes of the lowest level that has one. (The
+   program's replace_num = 2 trains the one success a second time under the bare prompt; that is off-policy.)
+5. The exempt period is counted in updates (paper: 15 % of training; program: 50 batches, of four updates each).
 6. A hint below the solution tier that holds the final answer is refused (`leaks`).
-7. Loss and advantages are rl.methods.grpo's, with its own departures.
+7. A success is any reward above 0 (program: 1), and failure none above 0 (program: all equal to 0).
+8. Loss and advantages are rl.methods.grpo's, with its own departures.
 """
 
 from __future__ import annotations
@@ -108,7 +111,7 @@ class ScafGrpo(Grpo):
     that it was last solved with, until it is solved without.
     """
 
-    Config = ScafGrpoConfig
+    Config = ScafGrpoConfig  # type: ignore[assignment]
     paper = "2510.19807"
     title = "Scaffolded group relative policy optimization"
     config: ScafGrpoConfig
@@ -163,9 +166,7 @@ class ScafGrpo(Grpo):
     def _is_hard(self, group: Group) -> bool:
         return is_failed(group) and self.zeros[group.prompt.id] >= self.config.zero_visits
 
-    def _search(
-        self, hard: Mapping[int, Group], tools: Tools
-    ) -> tuple[dict[int, tuple[Hint, Group]], Counter[Tier]]:
+    def _search(self, hard: Mapping[int, Group], tools: Tools) -> tuple[dict[int, tuple[Hint, Group]], Counter[Tier]]:
         """Place -> the minimal hint and what was sampled under it; and the completions sampled, by tier."""
         ladders = {place: hints_of(group.prompt, self.config) for place, group in hard.items()}
         height = max(map(len, ladders.values()), default=0)

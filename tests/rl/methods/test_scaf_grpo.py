@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+import rl
 from engine.errors import DataError
 from rl.methods import load
 from rl.methods.grpo import Grpo, GrpoConfig
@@ -45,7 +47,14 @@ class Tools:
         self.calls.append([str(prompt.prompt) for prompt in prompts])
         rewards = [float(bool(self.helps) and self.helps in str(prompt.prompt)) for prompt in prompts]
         return [
-            Group(p, (4, 9), [Rollout((6, 2), (-2.0, -2.0), "guided", "stop")] * n, [r] * n, {"exact": [r] * n}, ["42"] * n)
+            Group(
+                p,
+                (4, 9),
+                [Rollout((6, 2), (-2.0, -2.0), "guided", "stop")] * n,
+                [r] * n,
+                {"exact": [r] * n},
+                ["42"] * n,
+            )
             for p, r in zip(prompts, rewards, strict=True)
         ]
 
@@ -254,3 +263,24 @@ def test_parts_must_be_a_list_of_texts():
     for value in ("one text", [1, 2], {"a": "b"}):
         with pytest.raises(DataError, match="allowed: a list of texts"):
             hints_of(problem(knowledge_components_parts=value), ScafGrpoConfig())
+
+
+def test_a_run_trains_under_the_hint_and_never_evaluates_with_one(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """The tiny model's reward is 0 unless the prompt begins with a plus, which only planning and solution bring."""
+    config = tiny_config | {
+        "method": {"kind": "scaf_grpo", "exempt_steps": 2, "template": "{hint}{prompt}"},
+        "source": {"kind": "jsonl", "path": str(Path(__file__).parents[1] / "trainers" / "hinted.jsonl")},
+        "rewards": [f"{tiny_config['model']['name']}/rewards.py:needs_a_plus"],
+    }
+    overrides = ["trainer.iterations=2", "trainer.steps=8", "trainer.samples=32"]
+    run = rl.train(config, overrides, run_dir=tmp_path / "run", is_quiet=True)
+    rows = [row for row in run.metrics if "reward_mean" in row]
+    assert [row["skipped"] for row in rows] == [True] * 2 + [False] * 6
+    assert all(row["reward_unhinted"] == 0 and row["hints/zero_groups"] == 4 for row in rows)
+    assert all(row["hints/rescued"] > 0 and row["hints/sampled"] == 16 for row in rows[2:])
+    assert [row["ratio_mean"] == pytest.approx(1, abs=1e-6) for row in rows[2:]] == [True, False] * 3
+    assert all(split["accuracy"] == 0 for row in run.metrics if "eval" in row for split in row["eval"].values())
+    samples = [json.loads(line) for line in (run.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {sample["prompt"][0] == "+" for sample in samples if sample["reward"]} == {True}
+    assert {sample["meta"]["hint"]["tier"] for sample in samples if sample["reward"]} <= {"planning", "solution"}
+    assert {sample["prompt"][0] == "+" for sample in samples if not sample["reward"]} == {False}
