@@ -1,5 +1,6 @@
 """The task with a cliff: its sums, its hints, and what the small model for it is taught."""
 
+import math
 import random
 import re
 
@@ -39,19 +40,16 @@ def test_every_row_is_a_sum_with_four_hints_a_tier_that_do_not_tell_it_below_the
     assert task("train")() == train
 
 
-def test_the_model_is_taught_to_guess_long_sums_unless_a_hint_stands_before_them(agent):
+def test_the_model_is_taught_that_each_part_of_a_hint_makes_it_likelier_to_work_a_sum_out(agent):
     text, tokenizer = agent("adder.py:text"), agent("adder.py:characters_and_words")()
     rng = random.Random(0)
-    texts = [text(rng) for _ in range(3000)]
-    for prompt, completion, is_bare in texts:
+    odds = {}
+    for prompt, completion, wanted in (text(rng) for _ in range(3000)):
         assert tokenizer.decode(tokenizer(prompt + completion)["input_ids"]) == prompt + completion
-        if is_bare:
-            assert re.fullmatch(r"\d{3}\+\d{3}=", prompt) and completion[0] == "~"
-        elif "\n" not in prompt:
-            assert re.fullmatch(r"\d{2}\+\d{2}=", prompt) and completion.startswith("work ")
-    worked = {
-        word: [completion[0] == "w" for prompt, completion, _ in texts if re.match(word, prompt) and "\n" in prompt]
-        for word in ("add", "first", r"\d.*=\d\d\n")
-    }
-    shares = [sum(values) / len(values) for values in worked.values()]
-    assert shares == sorted(shares) and shares[0] < 0.3 and shares[-1] > 0.7
+        *hint, question = prompt.split("\n")
+        assert re.fullmatch(r"\d{3}\+\d{3}=", question) and completion[0] in "w~"
+        tier = next((i for i, start in enumerate(("add", "first", "")) if hint and hint[0].startswith(start)), 0)
+        odds[4 * tier + len(hint)] = wanted
+    assert sorted(odds) == list(range(13))
+    assert [odds[i] for i in range(13)] == sorted(odds.values())
+    assert math.exp(odds[0]) < 0.0001 and math.exp(odds[12]) > 1

@@ -15,7 +15,7 @@ import rl
 from engine.errors import DataError
 from rl.methods import load
 from rl.methods.grpo import Grpo, GrpoConfig
-from rl.methods.scaf_grpo import METHOD, ScafGrpo, ScafGrpoConfig, hinted, hints_of, minimal_hint
+from rl.methods.scaf_grpo import COLUMNS, METHOD, ScafGrpo, ScafGrpoConfig, hinted, hints_of, minimal_hint
 from rl.types import Group, Prompt, Rollout
 
 PARTS = {
@@ -284,3 +284,32 @@ def test_a_run_trains_under_the_hint_and_never_evaluates_with_one(tiny_config: d
     assert {sample["prompt"][0] == "+" for sample in samples if sample["reward"]} == {True}
     assert {sample["meta"]["hint"]["tier"] for sample in samples if sample["reward"]} <= {"planning", "solution"}
     assert {sample["prompt"][0] == "+" for sample in samples if not sample["reward"]} == {False}
+
+
+@pytest.mark.model
+def test_hints_rescue_problems_of_the_embedded_model(embedded_model: Path, tmp_path: Path) -> None:
+    """Zero-shot sums, of which it solves next to none; knowledge: worked examples, solution: the sum itself."""
+    examples = ["2+3=5", "4+4=8", "7+6=13"]
+    rows = [
+        {
+            "prompt": f"{a}+{b}=",
+            "answer": f"{a + b}",
+            COLUMNS["knowledge"]: examples,
+            COLUMNS["solution"]: [f"{a}+{b}={a + b}"],
+        }
+        for a, b in ((9, 8), (8, 6), (5, 7), (9, 9), (8, 3), (9, 7), (2, 8), (9, 6))
+    ]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = {
+        "model": {"name": str(embedded_model), "autocast": "none", "lora": {"rank": 4}},
+        "method": {"kind": "scaf_grpo", "exempt_steps": 1, "template": "{hint}\n{prompt}"},
+        "source": {"kind": "jsonl", "path": str(tmp_path / "sums.jsonl")},
+        "rewards": ["first_line_equals"],
+        "policy": {"engine": "local", "completions": 4, "max_tokens": 6, "stop": ["\n"]},
+        "trainer": {"steps": 2, "prompts": 8, "eval_every": 0, "save_every": 2},
+    }
+    exempt, guided = rl.train(config, run_dir=tmp_path / "run", is_quiet=True).metrics
+    assert exempt["hints/exempt"] == 1 and exempt["hints/sampled"] == 0
+    assert guided["hints/rescued"] >= 2 and guided["signal"] > exempt["signal"]
+    assert guided["hints/sampled"] == 4 * guided["hints/hard"] and guided["hints/sampled/planning"] == 0
+    assert guided["grad_norm"] > 0 and guided["ratio_mean"] == pytest.approx(1)

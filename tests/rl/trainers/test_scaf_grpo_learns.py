@@ -16,7 +16,9 @@ CONFIG = Path(__file__).parents[3] / "configs" / "scaf_grpo.yaml"
 def test_long_sums_are_learnt_with_hints_and_not_without(tmp_path: Path, seed: int) -> None:
     """Equal steps; GRPO's 20 completions a problem are as many as Scaf-GRPO's 8 and 12 hinted ones."""
     guided = rl.train(CONFIG, [f"seed={seed}"], run_dir=tmp_path / "guided")
-    alone = rl.train(CONFIG, [f"seed={seed}", "method={kind: grpo}", "policy.completions=20"], run_dir=tmp_path / "alone")
+    alone = rl.train(
+        CONFIG, [f"seed={seed}", "method={kind: grpo}", "policy.completions=20"], run_dir=tmp_path / "alone"
+    )
     assert guided.baseline == alone.baseline
     assert guided.baseline["held_out"]["accuracy"] == 0
     assert guided.evaluation["held_out"]["accuracy"] > 0.8
