@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from engine import gallery
 from engine.llm.models import home
 
-STEPS, ROWS, RATE = 500, 48, 3e-3
+STEPS, ROWS, RATE = 700, 48, 3e-3
 BARE, PART = -11.0, 1.1
 """Log-odds that a sum is worked out and not guessed: without a hint, and what each further part of a hint adds."""
 TIERS = ("knowledge_components_parts", "planning_skeleton_parts", "solution_breakdown_parts")

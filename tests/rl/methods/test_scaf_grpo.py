@@ -297,7 +297,7 @@ def test_hints_rescue_problems_of_the_embedded_model(embedded_model: Path, tmp_p
             COLUMNS["knowledge"]: examples,
             COLUMNS["solution"]: [f"{a}+{b}={a + b}"],
         }
-        for a, b in ((9, 8), (8, 6), (5, 7), (9, 9), (8, 3), (9, 7), (2, 8), (9, 6))
+        for a, b in ((9, 8), (8, 6), (5, 7), (9, 9))
     ]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     config = {
@@ -306,10 +306,10 @@ def test_hints_rescue_problems_of_the_embedded_model(embedded_model: Path, tmp_p
         "source": {"kind": "jsonl", "path": str(tmp_path / "sums.jsonl")},
         "rewards": ["first_line_equals"],
         "policy": {"engine": "local", "completions": 4, "max_tokens": 6, "stop": ["\n"]},
-        "trainer": {"steps": 2, "prompts": 8, "eval_every": 0, "save_every": 2},
+        "trainer": {"steps": 2, "prompts": 4, "eval_every": 0, "save_every": 2},
     }
     exempt, guided = rl.train(config, run_dir=tmp_path / "run", is_quiet=True).metrics
     assert exempt["hints/exempt"] == 1 and exempt["hints/sampled"] == 0
-    assert guided["hints/rescued"] >= 2 and guided["signal"] > exempt["signal"]
+    assert guided["hints/rescued"] >= 1 and guided["signal"] > exempt["signal"]
     assert guided["hints/sampled"] == 4 * guided["hints/hard"] and guided["hints/sampled/planning"] == 0
     assert guided["grad_norm"] > 0 and guided["ratio_mean"] == pytest.approx(1)
