@@ -54,6 +54,8 @@ from rl.types import Group, Prompt
 
 Tier = Literal["knowledge", "planning", "solution"]
 Outcome = TypeVar("Outcome", bound=tuple[Any, ...])
+Tried = tuple[Tier, int, float | None, Group]
+"""Tier and level of a hint, the best reward under it, and the completions."""
 
 COLUMNS: dict[Tier, str] = {
     "knowledge": "knowledge_components_parts",
@@ -138,10 +140,9 @@ class ScafGrpo(Grpo):
         } | ({"reward_unhinted": sum(known) / len(known)} if known else {})
         hard = {} if is_exempt else {i: group for i, group in enumerate(groups) if self._is_hard(group)}
         found, sampled = self._search(hard, tools)
-        for place, (hint, _) in found.items():
-            self.needed[groups[place].prompt.id] = f"{hint.tier}/{hint.level}"
-        self.metrics |= self._counts(len(hard), [hint for hint, _ in found.values()], sampled)
-        return [guided(group, *found[i]) if i in found else group for i, group in enumerate(groups)]
+        self.needed |= {hard[place].prompt.id: f"{tier}/{level}" for place, (tier, level, *_) in found.items()}
+        self.metrics |= self._counts(len(hard), Counter(tier for tier, *_ in found.values()), sampled)
+        return [guided(group, found[i]) if i in found else group for i, group in enumerate(groups)]
 
     def state_dict(self) -> dict[str, Any]:
         """The history of every problem."""
@@ -166,38 +167,35 @@ class ScafGrpo(Grpo):
     def _is_hard(self, group: Group) -> bool:
         return is_failed(group) and self.zeros[group.prompt.id] >= self.config.zero_visits
 
-    def _search(self, hard: Mapping[int, Group], tools: Tools) -> tuple[dict[int, tuple[Hint, Group]], Counter[Tier]]:
+    def _search(self, hard: Mapping[int, Group], tools: Tools) -> tuple[dict[int, Tried], Counter[Tier]]:
         """Place -> the minimal hint and what was sampled under it; and the completions sampled, by tier."""
         ladders = {place: hints_of(group.prompt, self.config) for place, group in hard.items()}
         height = max(map(len, ladders.values()), default=0)
         is_sequential = self.config.search == "sequential"
-        found: dict[int, tuple[Hint, Group]] = {}
+        found: dict[int, Tried] = {}
         sampled: Counter[Tier] = Counter()
-        for steps in [slice(i, i + 1) for i in range(height)] if is_sequential else [slice(height)]:
-            asked = [(p, hint) for p, ladder in ladders.items() if p not in found for hint in ladder[steps]]
+        for levels in [slice(i, i + 1) for i in range(height)] if is_sequential else [slice(height)]:
+            asked = [(p, hint) for p, ladder in ladders.items() if p not in found for hint in ladder[levels]]
             if not asked:
                 break
             prompts = [hinted(hard[place].prompt, hint, self.config.template) for place, hint in asked]
-            answers = dict(zip(asked, tools.sample(prompts, self.config.replace), strict=True))
-            sampled.update(hint.tier for _, hint in asked for _ in range(self.config.replace))
-            for place in dict.fromkeys(place for place, _ in asked):
-                tried = [hint for p, hint in asked if p == place]
-                outcomes = [(hint, hint.level, best(answers[place, hint].rewards)) for hint in tried]
-                if (first := minimal_hint(outcomes)) is not None:
-                    found[place] = first[0], answers[place, first[0]]
+            tried: dict[int, list[Tried]] = {place: [] for place, _ in asked}
+            for (place, hint), group in zip(asked, tools.sample(prompts, self.config.replace), strict=True):
+                tried[place].append((hint.tier, hint.level, best(group.rewards), group))
+                sampled[hint.tier] += len(group.rollouts)
+            found |= {place: first for place, outcomes in tried.items() if (first := minimal_hint(outcomes))}
         return found, sampled
 
-    def _counts(self, hard: int, found: Sequence[Hint], sampled: Mapping[Tier, int]) -> dict[str, float]:
+    def _counts(self, hard: int, rescued: Counter[Tier], sampled: Counter[Tier]) -> dict[str, float]:
         """What the search did, in all and by tier."""
-        tiers = Counter(hint.tier for hint in found)
-        row = {"hints/hard": hard, "hints/rescued": len(found), "hints/sampled": sum(sampled.values())}
+        row = {"hints/hard": hard, "hints/rescued": rescued.total(), "hints/sampled": sampled.total()}
         for tier in self.config.tiers:
-            row |= {f"hints/rescued/{tier}": tiers[tier], f"hints/sampled/{tier}": sampled.get(tier, 0)}
+            row |= {f"hints/rescued/{tier}": rescued[tier], f"hints/sampled/{tier}": sampled[tier]}
         return {name: float(count) for name, count in row.items()}
 
     def _check(self, prompts: Sequence[Prompt]) -> None:
         """Read every hint that is there before the first update. Raises DataError."""
-        if not any(hints_of(prompt, self.config) for prompt in prompts):
+        if not any([hints_of(prompt, self.config) for prompt in prompts]):  # a list: each is to be read
             raise DataError(
                 "no prompt of the source has a hint",
                 allowed=f"columns of texts: {', '.join(COLUMNS[tier] for tier in self.config.tiers)}",
@@ -261,11 +259,12 @@ def hinted(prompt: Prompt, hint: Hint, template: str) -> Prompt:
     return dataclasses.replace(prompt, prompt=messages)
 
 
-def guided(group: Group, hint: Hint, tried: Group) -> Group:
-    """The group with failed completions replaced by the successes that were `tried` under the hint.
+def guided(group: Group, found: Tried) -> Group:
+    """The group with failed completions replaced by the successes under a hint, and their prompt.
 
     At least one failure stays, since a group of equal rewards teaches nothing. `meta["hint"]` tells what was done.
     """
+    tier, level, _, tried = found
     failed = [i for i, reward in enumerate(group.rewards) if reward is not None][1:]
     wins = [i for i, reward in enumerate(tried.rewards) if is_success(reward)]
     pairs = list(zip(failed, wins, strict=False))
@@ -281,7 +280,7 @@ def guided(group: Group, hint: Hint, tried: Group) -> Group:
         rewards=mixed(group.rewards, tried.rewards),
         reward_parts={name: mixed(values, tried.reward_parts[name]) for name, values in group.reward_parts.items()},
         answers=mixed(group.answers, tried.answers),
-        meta=group.meta | {"hint": {"tier": hint.tier, "level": hint.level, "completions": [i for i, _ in pairs]}},
+        meta=group.meta | {"hint": {"tier": tier, "level": level, "completions": [i for i, _ in pairs]}},
     )
 
 

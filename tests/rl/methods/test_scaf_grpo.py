@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from engine.errors import DataError
 from rl.methods import load
 from rl.methods.grpo import Grpo, GrpoConfig
 from rl.methods.scaf_grpo import COLUMNS, METHOD, ScafGrpo, ScafGrpoConfig, hinted, hints_of, minimal_hint
+from rl.sources.jsonl import Jsonl, JsonlConfig
 from rl.types import Group, Prompt, Rollout
 
 PARTS = {
@@ -39,7 +39,8 @@ class Tools:
     """Lends samples that are rewarded where the hint in the prompt holds `helps`; keeps what was asked."""
 
     def __init__(self, helps: str = "", step: int = 1000) -> None:
-        self.helps, self.step, self.source = helps, step, SimpleNamespace()
+        self.helps, self.step = helps, step
+        self.source: Any = object()
         self.calls: list[list[str]] = []
 
     def sample(self, prompts: list[Prompt], n: int, **sampling: Any) -> list[Group]:
@@ -101,8 +102,8 @@ def test_the_authors_program_climbs_two_tiers():
 
 def test_a_guided_success_takes_the_place_of_one_failure_with_its_prompt():
     tools = Tools(helps="p2")
-    (before, after), scaf = (group([0.0] * 8), None), method()
-    (after,) = scaf.prepare([before], tools)
+    before = group([0.0] * 8)
+    (after,) = method().prepare([before], tools)
     changed = [i for i, rollout in enumerate(after.rollouts) if rollout.text == "guided"]
     assert len(changed) == 1 and after.rewards.count(1.0) == 1 and after.rewards[changed[0]] == 1.0
     assert after.rollouts[changed[0]].prompt_ids == (4, 9)  # sampled under q + hint, so trained under it
@@ -233,6 +234,15 @@ def test_a_hint_that_gives_the_answer_away_is_refused_below_the_solution(part, c
         method(exempt_steps=9).prepare([group([0.0, 1.0], wrong)], Tools(step=0))
     assert len(hints_of(wrong, ScafGrpoConfig(leaks="allow"))) == 10
     assert len(hints_of(wrong, ScafGrpoConfig(leaks="drop"))) == 9  # "fine" stays
+
+
+def test_every_row_of_a_list_is_read_before_the_first_update(tmp_path: Path):
+    rows = [{"prompt": "q", "answer": "42", COLUMNS["planning"]: [part]} for part in ("add", "multiply", "it is 42")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tools = Tools(step=0)
+    tools.source = Jsonl(JsonlConfig(path="rows.jsonl"), near=tmp_path)
+    with pytest.raises(DataError, match=r"rows.jsonl:3: part 1 of planning_skeleton_parts holds the final answer '42'"):
+        method(exempt_steps=9).prepare([group([0.0, 1.0])], tools)
 
 
 @pytest.mark.parametrize("part", ["142 and 421", "0.42", "42.5 or 1,42", "x42"])
