@@ -1,6 +1,6 @@
 """Scaf-GRPO and GRPO on a task with a learning cliff (configs/scaf_grpo.yaml), both curves over several seeds.
 
-    python benchmarks/scaf_grpo.py [--seeds 0 1 2] [--steps 80] [--out FOLDER]
+    python benchmarks/scaf_grpo.py [--seeds 0 1 2] [--steps 60] [--out FOLDER]
 
 First the cliff: the share of held-out problems that at least one of 8 samples of the starting model solves, bare
 and under the whole of each tier. Then held-out accuracy, greedy and without hints, of
@@ -74,7 +74,7 @@ def samples(run: rl.Run, completions: int, prompts: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     console, config = Console(), load(CONFIG).config
