@@ -55,7 +55,7 @@ class Prepared:
             _require_columns(rewards, source)
         policy_of(experiment)
         with _placed(experiment, "model", "name"):
-            model_path = require_model(experiment.config.model.name)
+            model_path = require_model(experiment.config.model.name, near)
         with _placed(experiment, "method"):
             method = experiment.method_class(experiment.method, seed=seed, near=near)
         return cls(

@@ -8,17 +8,21 @@ from engine.errors import UnknownName
 from rl import sources
 from rl.types import Prompt
 
+ROWS = "def rows():\n    return ({'prompt': f'q{i}', 'answer': str(i)} for i in range(12))\n"
+
 
 @pytest.fixture(params=sources.names())
 def make(request, tmp_path):
     """A function that builds the source anew."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"q{i}", "answer": str(i)}) + "\n" for i in range(12)))
+    (tmp_path / "made.py").write_text(ROWS)
     settings = {
         "arithmetic": {},
         "jsonl": {"path": "rows.jsonl", "held_out": 0.25},
         "hf": {"dataset": "rows.jsonl", "held_out": 0.25},
         "rows": {"rows": [{"prompt": f"q{i}", "answer": str(i)} for i in range(12)], "held_out": 0.25},
+        "python": {"rows": "made.py:rows", "held_out": 0.25},
         "reasoning_gym": {"task": "chain_sum", "size": 9, "held_out": 3},
     }
     kind = sources.load(request.param)
