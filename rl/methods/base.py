@@ -5,10 +5,10 @@ A method file binds its class to METHOD. The trainer knows none of them by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from engine.config import Config
 from rl.lazy import torch
@@ -16,6 +16,9 @@ from rl.types import Group, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -52,6 +55,12 @@ class Tools(Protocol):
 
         sampling: fields of Request that differ from the config's, as temperature=0.0. Processes share the work
         and get the same groups; each call has seeds of its own, the same after a resume.
+        """
+
+    def shared(self, items: Sequence[T], compute: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
+        """compute(items), one result an item, for what is slow or answers otherwise each time, as a judge.
+
+        Of several processes each computes its share of the items, and all get all results, in the items' order.
         """
 
 

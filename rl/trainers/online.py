@@ -148,12 +148,18 @@ class OnlineTrainer:
         return window
 
     def _shuffle(self, groups: list[Group]) -> None:
-        """The control: each group's rewards in another order. Advantages stay as many and as large as
-        those of a real run, and say nothing about the completion that they are given to."""
+        """The control: rewards in another order, within each group or, where the method compares further (the groups
+        of one meta["cell"]), within that. Advantages stay as many and as large as those of a real run, and say
+        nothing about the completion that they are given to."""
         generator = seeded_generator(self.prepared.experiment.config.seed, "shuffled_rewards", self.windows)
-        for group in groups:
-            order = torch.randperm(len(group.rewards), generator=generator).tolist()
-            group.rewards = [group.rewards[i] for i in order]
+        cells: dict[Any, list[Group]] = {}
+        for place, group in enumerate(groups):
+            cells.setdefault(group.meta.get("cell", place), []).append(group)
+        for cell in cells.values():
+            rewards = [reward for group in cell for reward in group.rewards]
+            shuffled = iter([rewards[i] for i in torch.randperm(len(rewards), generator=generator).tolist()])
+            for group in cell:
+                group.rewards = [next(shuffled) for _ in group.rewards]
 
     def _update(self, window: Window) -> dict[str, Any]:
         """One optimizer update. Without any signal the weights stay as they are."""
