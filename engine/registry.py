@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+from collections.abc import Collection
 from typing import Any
 
 from engine.errors import EngineError, UnknownName
@@ -19,11 +20,15 @@ class Registry:
     """The plug-ins of one kind.
 
     kind: what a message calls them ("method"); package: the folder ("rl.methods"); group: the
-    entry-point group ("engine.methods"); attribute: the module attribute that holds the plug-in.
+    entry-point group ("engine.methods"); attribute: the module attribute that holds the plug-in;
+    besides: further files of the folder that are not plug-ins.
     """
 
-    def __init__(self, kind: str, *, package: str, group: str, attribute: str) -> None:
+    def __init__(
+        self, kind: str, *, package: str, group: str, attribute: str, besides: Collection[str] = ()
+    ) -> None:
         self.kind, self.package, self.group, self.attribute = kind, package, group, attribute
+        self.besides = {"base", *besides}
 
     def names(self) -> list[str]:
         """All names, sorted; imports the package's __init__ and nothing else."""
@@ -48,7 +53,7 @@ class Registry:
         spec = importlib.util.find_spec(self.package)
         folders = spec.submodule_search_locations if spec else None
         names = [module.name for module in pkgutil.iter_modules(folders or [])]
-        return [name for name in names if not name.startswith("_") and name != "base"]
+        return [name for name in names if not name.startswith("_") and name not in self.besides]
 
     def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
         return {entry.name: entry for entry in importlib.metadata.entry_points(group=self.group)}

@@ -4,7 +4,13 @@ from typing import Any
 
 from engine.registry import Registry
 
-METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
+METHODS = Registry(
+    "method",
+    package="rl.methods",
+    group="engine.methods",
+    attribute="METHOD",
+    besides=["zo_ranksgd"],  # an ask/tell loop of its own: no trainer runs it
+)
 
 
 def names() -> list[str]:
