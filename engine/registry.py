@@ -24,9 +24,7 @@ class Registry:
     besides: further files of the folder that are not plug-ins.
     """
 
-    def __init__(
-        self, kind: str, *, package: str, group: str, attribute: str, besides: Collection[str] = ()
-    ) -> None:
+    def __init__(self, kind: str, *, package: str, group: str, attribute: str, besides: Collection[str] = ()) -> None:
         self.kind, self.package, self.group, self.attribute = kind, package, group, attribute
         self.besides = {"base", *besides}
 

@@ -29,6 +29,7 @@ Departures from the paper:
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -37,6 +38,7 @@ from typing import Any
 
 from engine.errors import CheckpointError, EngineError, InputError
 from engine.ranking import ProgramRanker, Ranker, Ranking
+from engine.ranking.ranking import Id
 from rl.lazy import torch
 from rl.ops.perturbation import Space, Subspace, Tensors, noise, stream
 from rl.ops.ranking import Levels, check_oracle, level_weights, ranked_levels, ranking_weights
@@ -76,6 +78,11 @@ class ZORankSGD:
         self.line_search, self.gamma, self.accumulate = line_search, gamma, accumulate
         self._space = Space(x0)
         self._x0 = self._space.pack(x0)
+        self._start = _digest(
+            json.dumps([m, k, mu, eta, seed, line_search, gamma, accumulate]).encode(),
+            *(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() for name, tensor in self._x0.items()),
+            *(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes() for tensor in self._x0.values()),
+        )
         self._begin()
 
     @property
@@ -110,31 +117,37 @@ class ZORankSGD:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON: the seed and what each round taught. x and the noise follow from it and x0."""
-        return {"start": self._start(), "seed": self.seed, "history": self._history}
+        return {"start": self._start, "seed": self.seed, "history": list(self._history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replay the rounds from x0: the next ask() is the very same.
 
         Raises CheckpointError for a state of another x0, other settings or another seed, or a damaged one.
         """
-        if not isinstance(state, dict) or state.get("start") != self._start():
+        history = state.get("history")
+        if state.get("start") != self._start:
             raise CheckpointError(
                 "the state is of another x0, other settings or another seed",
                 next_step="make the optimizer as it was made when the state was saved",
             )
-        self._begin()
-        for number, entry in enumerate(state.get("history", [])):
-            most = self.line_search if self._is_search else self.m - 1
-            if not _is_entry(entry, is_search=self._is_search, most=most):
-                raise CheckpointError(f"entry {number} of the history is {entry!r:.80}", place="state_dict")
-            self._apply(entry)
+        if not isinstance(history, list):
+            raise CheckpointError(f"the history is {history!r:.80}", allowed="a list, with what each round taught")
+        replayed = copy.copy(self)  # so that a damaged state changes nothing
+        replayed._begin()
+        for number, entry in enumerate(history):
+            most = self.line_search if replayed._is_search else self.m - 1
+            if not _is_entry(entry, is_search=replayed._is_search, most=most):
+                raise CheckpointError(f"entry {number} of the history is {entry!r:.80}")
+            replayed._apply(entry)
+        self.__dict__.update(replayed.__dict__)
 
     def _begin(self) -> None:
         self._x: Tensors = {name: tensor.clone() for name, tensor in self._x0.items()}
-        self._direction: Tensors | None = None
+        self._direction: Tensors = {}  # the mean of the estimates at x; empty before the first
         self._averaged = 0
         self._is_search = False
         self._history: list[Entry] = []
+        self._name = self._start  # names the round: all that led to it
 
     def _apply(self, entry: Entry) -> None:
         """Learn what a round taught; its noise is that of the rounds before."""
@@ -143,6 +156,7 @@ class ZORankSGD:
         else:
             self._estimate(entry)
         self._history.append(entry)
+        self._name = _digest(self._name.encode(), json.dumps(entry).encode())
 
     def _estimate(self, levels: Levels) -> None:
         """Average what the levels say into the direction, and go on to the line search."""
@@ -153,9 +167,9 @@ class ZORankSGD:
         for number, weight in enumerate(weights):
             for name, tensor in self._noise(number).items() if weight else ():
                 estimate[name] += weight * tensor
-        old, self._averaged = self._direction, self._averaged + 1
-        for name, tensor in estimate.items() if old is not None else ():
-            estimate[name] = old[name] + (tensor - old[name]) / self._averaged
+        self._averaged += 1
+        if old := self._direction:
+            estimate = {name: old[name] + (new - old[name]) / self._averaged for name, new in estimate.items()}
         self._direction = estimate
         self._is_search = self.line_search > 0
         if not self._is_search:
@@ -166,13 +180,13 @@ class ZORankSGD:
         if winner:
             self._x = self._stepped(winner)
         if winner or not self.accumulate:
-            self._direction, self._averaged = None, 0
+            self._direction, self._averaged = {}, 0
         self._is_search = False
 
     def _stepped(self, number: int) -> Tensors:
         """x - eta gamma^(number - 1) g."""
-        direction, step = self._direction or {}, self.eta * self.gamma ** (number - 1)
-        return {name: tensor - step * direction[name] for name, tensor in self._x.items()}
+        step = self.eta * self.gamma ** (number - 1)
+        return {name: self._x[name] - step * slope for name, slope in self._direction.items()}
 
     def _candidate(self, number: int) -> Tensors:
         if self._is_search:
@@ -184,19 +198,10 @@ class ZORankSGD:
         return noise(self._x, self.seed, self.round, number)
 
     def _numbers(self) -> dict[str, int]:
-        """id -> number of the candidate, ordered by ids, which are drawn from the start and the round."""
-        count, start = self.line_search + 1 if self._is_search else self.m, self._start()
-        ids = {f"{self.round}.{stream(start, self.round, number):016x}": number for number in range(count)}
+        """id -> number of the candidate, ordered by ids, which are drawn from all that led to the round."""
+        count = self.line_search + 1 if self._is_search else self.m
+        ids = {f"{self.round}.{stream(self._name, number):016x}": number for number in range(count)}
         return dict(sorted(ids.items()))
-
-    def _start(self) -> str:
-        """Names x0, the settings and the seed."""
-        settings = [self.m, self.k, self.mu, self.eta, self.seed, self.line_search, self.gamma, self.accumulate]
-        digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
-        for name, tensor in self._x0.items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
 
 
 def run(
@@ -215,7 +220,7 @@ def run(
     what was told until then stands.
     """
     for _ in range(rounds):
-        items = {one: shown(candidate) for one, candidate in optimizer.ask().items()}
+        items: dict[Id, Any] = {one: shown(candidate) for one, candidate in optimizer.ask().items()}
         [ranking] = ranker.gather([ranker.ask(items, question=question)], deadline_s=deadline_s, on_absent="raise")
         if ranking is None:
             raise EngineError("the ranker gave no ranking")
@@ -229,7 +234,7 @@ def loss_ranker(loss: Callable[[Any], float], *, noise_std: float = 0.0, seed: i
     Raises InputError where the loss is NaN; infinity is the worst there is.
     """
 
-    def score(one: str | int, candidate: Any) -> float:
+    def score(one: Id, candidate: Any) -> float:
         value = float(loss(candidate))
         if math.isnan(value):
             raise InputError(f"the loss of candidate {one} is NaN", allowed="a number, or infinity for the worst")
@@ -237,6 +242,13 @@ def loss_ranker(loss: Callable[[Any], float], *, noise_std: float = 0.0, seed: i
         return -value - (noise_std * float(torch.randn((), generator=source)) if noise_std else 0.0)
 
     return ProgramRanker(lambda items, question: {one: score(one, candidate) for one, candidate in items.items()})
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _winner(levels: Levels) -> int:
