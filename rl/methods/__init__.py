@@ -10,7 +10,14 @@ HINTS = {
 }
 """Methods that are taken for one of ours, and what they are."""
 
-METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD", hints=HINTS)
+METHODS = Registry(
+    "method",
+    package="rl.methods",
+    group="engine.methods",
+    attribute="METHOD",
+    hints=HINTS,
+    besides=["zo_ranksgd"],  # an ask/tell loop of its own: no trainer runs it
+)
 
 
 def names() -> list[str]:

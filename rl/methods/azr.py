@@ -147,7 +147,9 @@ def cell_advantages(rewards: Tensor, cells: Sequence[Hashable] | Tensor, mask: T
     """
     names = cells.tolist() if isinstance(cells, torch.Tensor) else list(cells)
     if len(names) != len(rewards) or (mask is not None and mask.shape[:-1] != rewards.shape):
-        shapes = f"rewards {tuple(rewards.shape)}, {len(names)} cells, mask {None if mask is None else tuple(mask.shape)}"
+        shapes = (
+            f"rewards {tuple(rewards.shape)}, {len(names)} cells, mask {None if mask is None else tuple(mask.shape)}"
+        )
         raise InputError(shapes, allowed="a cell for each first index of the rewards, and the rewards' shape + (T,)")
     counts = torch.ones_like(rewards) if mask is None else mask.sum(-1).to(rewards.dtype)
     weights = torch.where(rewards.isnan(), 0.0, counts).double()

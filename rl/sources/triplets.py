@@ -20,6 +20,7 @@ from rl.triplets import ALLOWED_IMPORTS, FORMS, TASKS, Buffer, Limits, Proposal,
 from rl.triplets.library import IDENTITY, Seed, read_seeds, triplets_of
 from rl.types import Prompt
 
+
 class TripletsConfig(SourceConfig):
     """Defaults are the paper's.
 

@@ -1,9 +1,9 @@
 """A form for base models without instruction: every answer is the rest of one line, after a few examples.
 
-    def f(x): return min(x, 4) # f(9)        a proposal, of which the model writes what follows "return"
-    print(f(9)) # 4                          deduction: what follows "#"
-    assert 4 == f(9)                         abduction: what follows "f("
-    def f(x): return min(x, 4)               induction, after such assertions: what follows "return"
+def f(x): return min(x, 4) # f(9)        a proposal, of which the model writes what follows "return"
+print(f(9)) # 4                          deduction: what follows "#"
+assert 4 == f(9)                         abduction: what follows "f("
+def f(x): return min(x, 4)               induction, after such assertions: what follows "return"
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ def question(triplet: Triplet, task: Task) -> str:
         shown = "".join(f"assert {output} == f({given})\n" for given, output in pairs[: triplet.visible])
         return f"{shown}{HEAD}"
     given, output = pairs[0]
-    return f"{triplet.program}\nprint(f({given})) #" if task == "deduction" else f"{triplet.program}\nassert {output} == f("
+    return (
+        f"{triplet.program}\nprint(f({given})) #"
+        if task == "deduction"
+        else f"{triplet.program}\nassert {output} == f("
+    )
 
 
 def _solution(triplet: Triplet, task: Task) -> str:
