@@ -48,7 +48,7 @@ from rl.lazy import torch
 from rl.methods.base import Tools, rewards_tensor
 from rl.methods.grpo import Grpo, GrpoConfig
 from rl.sources.triplets import Triplets
-from rl.triplets import Proposal, Triplet
+from rl.triplets import Proposal, Task, Triplet
 from rl.types import Group
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 WRONG, WRONG_FORM = -0.5, -1.0
 
-Name = tuple[str, str]
+Name = tuple[Task, str]
 """What tells triplets apart: task and key."""
 
 Outcome = Triplet | str
@@ -75,7 +75,7 @@ class AzrConfig(GrpoConfig):
 class Azr(Grpo):
     """Absolute Zero Reasoner. See the module for formulas and departures."""
 
-    Config = AzrConfig  # type: ignore[assignment]
+    Config = AzrConfig
     paper = "2505.03335"
     title = "Absolute Zero Reasoner"
     config: AzrConfig
@@ -129,12 +129,12 @@ def learnability_reward(success_rate: float | Tensor) -> float | Tensor:
 
     A number, or a tensor of any shape. Greatest at the lowest success above 0. Raises InputError outside of [0, 1].
     """
-    is_tensor = isinstance(success_rate, torch.Tensor)
-    rates = success_rate if is_tensor else torch.tensor(float(success_rate), dtype=torch.float64)
+    is_number = isinstance(success_rate, float | int)
+    rates: Tensor = torch.tensor(success_rate, dtype=torch.float64) if is_number else success_rate  # type: ignore[assignment]
     if not bool(((rates >= 0) & (rates <= 1)).all()):
         raise InputError(f"a success rate of {success_rate}", allowed="0 to 1")
     rewards = torch.where((rates > 0) & (rates < 1), 1 - rates, torch.zeros_like(rates))
-    return rewards if is_tensor else float(rewards)
+    return float(rewards) if is_number else rewards
 
 
 def cell_advantages(rewards: Tensor, cells: Sequence[Hashable] | Tensor, mask: Tensor | None = None) -> Tensor:

@@ -115,7 +115,7 @@ class Triplets(Source):
         return (static_fault(proposal, self.limits) or proposal) if proposal is not None else "input"
 
     def checked(self, proposals: Sequence[Proposal]) -> list[Triplet | str]:
-        """The triplet of each proposal; or why it is not valid: a reason of `rl.triplets.checked`, "pattern" or "held_out"."""
+        """The triplet of each proposal; or why there is none: as `rl.triplets.checked`, "pattern" or "held_out"."""
         found = checked(proposals, self.limits)
         return [t if isinstance(t, str) else self._refusal(t) or t for t in found]
 

@@ -23,9 +23,9 @@ __all__ = [
     "Proposal",
     "Task",
     "Triplet",
+    "are_right",
     "checked",
     "static_fault",
-    "are_right",
 ]
 
 FORMS: dict[str, Form] = {"tags": Tags(), "line": Line()}

@@ -23,7 +23,7 @@ def are_right(triplet: Triplet, answers: Sequence[str | None], limits: Limits) -
     else:
         runs = [_runs(triplet, answer, limits) for answer in distinct]
         with ThreadPoolExecutor(THREADS, thread_name_prefix="triplets") as pool:
-            verdicts = list(pool.map(lambda run: bool(run) and all(_gives(*part, limits) for part in run), runs))
+            verdicts = list(pool.map(lambda run: bool(run) and all(_gives(p, i, o, limits) for p, i, o in run), runs))
     right = dict(zip(distinct, verdicts, strict=True))
     return [right[answer] for answer in answers]
 

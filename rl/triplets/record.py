@@ -53,8 +53,7 @@ class Triplet(Proposal):
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """The triplet of an `as_dict`, after JSON; further keys are left out."""
-        values = {field.name: row[field.name] for field in dataclasses.fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls(row["task"], row["program"], tuple(row["inputs"]), row["message"], tuple(row["outputs"]))
 
 
 def _plain(program: str) -> str:

@@ -47,7 +47,7 @@ def groups() -> list[Group]:
     found = []
     for p, row in enumerate(rewards):
         rollouts = [Rollout((5 + i, 2), (-1.0 - i / 9, -0.5), f"{i}", "stop") for i in range(len(row))]
-        cell = {"cell": ["solve", "deduction"]}  # read by methods that have cells
+        cell = {"cell": "solve/deduction"}  # read by methods that have cells
         found.append(
             Group(
                 Prompt(str(p), "q", {"answer": "1"}),

@@ -24,6 +24,7 @@ def make(request, tmp_path):
         "rows": {"rows": [{"prompt": f"q{i}", "answer": str(i)} for i in range(12)], "held_out": 0.25},
         "python": {"rows": "made.py:rows", "held_out": 0.25},
         "reasoning_gym": {"task": "chain_sum", "size": 9, "held_out": 3},
+        "triplets": {"form": "line", "chat": False, "held_out": "one_line"},
     }
     kind = sources.load(request.param)
     config = kind.Config(kind=request.param, **settings.get(request.param, {}))
@@ -52,7 +53,7 @@ def test_splits_share_no_prompt_and_do_not_depend_on_the_seed(make):
 def test_columns_are_plain_data(make):
     for prompt in make().batch(3):
         assert json.loads(json.dumps(dict(prompt.columns))) == dict(prompt.columns)
-        assert "answer" in prompt.columns
+        assert "answer" in prompt.columns or "triplet" in prompt.columns  # which holds the answer, or asks for one
 
 
 def test_an_unknown_kind_names_the_nearest():
