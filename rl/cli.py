@@ -59,7 +59,7 @@ def evaluate(
 @app.command("list")
 def list_methods() -> None:
     """The methods, each with its paper, and the sources and rewards."""
-    from rl.config import METHODS
+    from rl.methods import METHODS
     from rl.rewards import REWARDS
     from rl.sources import SOURCES
 
