@@ -10,12 +10,12 @@ pair that follows:
 What it means: g points to where it gets worse, and any monotone transform of the objective gives the same steps.
 What it assumes: few dimensions (cos(g, gradient) ~ sqrt(m / (m + d))), and mu small beside the landscape
 yet large enough for the ranker to see a difference. People rank in at most some 50 dimensions: give them a
-Subspace. When it fails: without line search a fixed step stops improving at a distance that depends on eta; in long
-runs on a plain function CMA-ES is better. Watch whether x itself keeps winning: then eta gamma^(l-1) is too
-long, or mu is below what the ranker sees.
+Subspace. When it fails: without line search a fixed step stops improving at a distance that depends on eta; in
+20 dimensions CMA-ES is better from some 2,000 ranked points on. Watch whether x itself keeps winning: then
+eta gamma^(l-1) is too long, or mu is below what the ranker sees.
 
-Values: m = k = 15, l = 5, gamma 0.1 and mu 0.01 are the paper's. gamma 0.5 with `accumulate` is the better choice
-in 100 dimensions.
+Values: m = k = 15, l = 5, gamma 0.1 and mu 0.01 are the paper's. gamma 0.5 is better for the first 500 points, and
+in 100 dimensions for the first 2,000 (benchmarks/zo_ranksgd.py).
 
 Departures from the paper:
 1. Weights are of the pairs, exactly; the authors' code is off by one, so theirs do not sum to 0 and drift.
