@@ -23,9 +23,9 @@ two ways out.
 The clipped term is positively homogeneous in its advantage, so the loss is computed as L_clip(w A) + L_clip((1 - w) Â).
 
 Departures from the paper:
-1. A group counts as a prompt of the batch, also where one prompt stands twice in it.
-2. std is unbiased in both places, eps 1e-6 (as the authors' program, which is built on verl, computes them).
-3. `wrong`, `right_above`: see CopoConfig. The authors' rewards are 0 and 1.
+1. A group counts as a prompt of the batch, also where one prompt stands twice in it (as in the authors' program).
+2. std is unbiased in both places, eps 1e-6 (as there); where all numbers are equal the advantage is exactly 0.
+3. `wrong`, `right_above`: see CopoConfig. The authors' rewards are 0 and 1, and a completion is wrong at 0.
 4. Rollouts without reward count neither in H nor in any mean, and are not trained on.
 5. Log-ratios are clamped, and the sampler's log-probs corrected for, as rl.methods.grpo does.
 """
@@ -38,13 +38,13 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.errors import InputError
 from rl.lazy import torch
 from rl.methods.base import Batch, Tools, rewards_tensor
 from rl.methods.grpo import Grpo, GrpoConfig
-from rl.ops.advantages import group_advantages, nan_std
+from rl.ops.advantages import Scale, group_advantages, has_signal, nan_std
 from rl.ops.policy import Kind
 from rl.types import Group
 
@@ -60,6 +60,8 @@ class CopoConfig(GrpoConfig):
 
     `k`, `b`: steepness and middle of the blend, b in bits. `variant`: `soft_with_zero` (w = 0 for wrong completions),
     `soft`, `soft_with_forced` (w = 0 where the local advantage is 0), `only_global` (w = 0), `no_global` (w = 1: GRPO).
+    A `b` far below 0 makes w = 1 but where the variant says 0, which are the authors' `only zero` and `only forced`.
+    `scale: none` leaves the std out of both advantages; `batch` is for the local one.
     `coefficient`: c = 1 - lambda H with lambda = (1 - 1/G) / log2 G, instead of 1. `right_above`: a completion with a
     higher reward is right. `wrong`: what `soft_with_zero` trains wrong completions with: `global`, their prompt's
     advantage (the paper); `nonpositive`, the same where it is not above 0; `local`, their own.
@@ -75,6 +77,12 @@ class CopoConfig(GrpoConfig):
     loss: Kind = "grpo"
     eps: float = Field(default=1e-6, gt=0)
     delta: float | None = Field(default=3.0, gt=1)
+
+    @model_validator(mode="after")
+    def _wrong_is_read(self) -> CopoConfig:
+        if self.wrong != "global" and self.variant != "soft_with_zero":
+            raise ValueError(f"wrong: {self.wrong} changes nothing with variant: {self.variant}; take soft_with_zero")
+        return self
 
 
 class CopoAdvantages(NamedTuple):
@@ -117,6 +125,7 @@ class Copo(Grpo):
             variant=c.variant,
             coefficient=c.coefficient,
             right_above=c.right_above,
+            scale=c.scale,
             eps=c.eps,
         )
         is_wrong = rewards <= c.right_above
@@ -126,14 +135,16 @@ class Copo(Grpo):
         if c.variant == "soft_with_zero" and c.wrong == "nonpositive":
             prompts = torch.where(is_wrong, prompts.clamp(max=0.0), prompts)
         local, prompts = weight * found.local, (1 - weight) * prompts.masked_fill(rewards.isnan(), 0.0)
-        self.metrics = _metrics(groups, found, local, prompts, is_wrong)
+        self.metrics = _metrics(groups, rewards, found.entropy, weight, local, prompts, c.right_above)
         return {"advantages": local, "global": prompts}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The two clipped losses added up; the statistics are the local part's, which has the ratios."""
+        """The two clipped losses added up; statistics as GRPO's of the local part, and the share that the clip takes
+        of the global part."""
         local, statistics = super().loss(batch)
-        other, _ = self._global.loss(dataclasses.replace(batch, advantages=batch.more["global"]))
-        return local + other, statistics
+        other, others = self._global.loss(dataclasses.replace(batch, advantages=batch.more["global"]))
+        shares = {"global_clip_share": others["clip_share"]} if "clip_share" in others else {}
+        return local + other, statistics | shares
 
 
 def copo_advantages(
@@ -145,6 +156,7 @@ def copo_advantages(
     variant: Variant = "soft_with_zero",
     coefficient: bool = False,
     right_above: float = 0.0,
+    scale: Scale = "group",
     eps: float = 1e-6,
 ) -> CopoAdvantages:
     """Local and global advantages and their blend. See the module for the formulas.
@@ -154,19 +166,18 @@ def copo_advantages(
     """
     if [len(row) for row in answers] != [rewards.shape[1]] * len(rewards):
         raise InputError(f"answers of {len(answers)} prompts, rewards {tuple(rewards.shape)}", allowed="one a reward")
+    rewards = rewards if rewards.is_floating_point() else rewards.float()
     known = ~rewards.isnan()
     entropy = rewards.new_tensor(
         [consistency_entropy([a for a, is_in in zip(row, kept, strict=True) if is_in])
          for row, kept in zip(answers, known.tolist(), strict=True)]
     )  # fmt: skip
-    local = group_advantages(rewards, eps=eps)
-    counts = known.sum(1)
-    means = torch.nanmean(rewards, dim=1)
+    local = group_advantages(rewards, scale=scale, eps=eps)
+    means = torch.nanmean(rewards.double(), dim=1)  # so that equal groups are equal, whatever the order of a sum
     if coefficient:
-        means = means * (1 - penalty(counts) * entropy)
-    return CopoAdvantages(
-        local, _over_prompts(means, eps), _blend(rewards, local, entropy, k, b, variant, right_above), entropy
-    )
+        means = means * (1 - penalty(known.sum(1)) * entropy)
+    prompts = _over_prompts(means, scale, eps).to(rewards.dtype)
+    return CopoAdvantages(local, prompts, _blend(rewards, local, entropy, k, b, variant, right_above), entropy)
 
 
 def consistency_entropy(answers: Sequence[Hashable | None]) -> float:
@@ -182,14 +193,12 @@ def penalty(counts: Tensor) -> Tensor:
     return torch.where(counts > 1, (1 - 1 / n) / n.log2(), 0.0).to(torch.float32)
 
 
-def answers_of(group: Group, size: int) -> list[Hashable | None]:
+def answers_of(group: Group, size: int) -> list[str | None]:
     """The group's answers; the raw text for one that could not be extracted; None beyond the group's end."""
     extracted = group.answers or [None] * len(group.rollouts)
-    answers: list[Hashable | None] = [
-        ("text", rollout.text) if answer is None else ("answer", answer)
-        for answer, rollout in zip(extracted, group.rollouts, strict=True)
-    ]
-    return answers + [None] * (size - len(answers))
+    pairs = zip(extracted, group.rollouts, strict=True)
+    answers = [rollout.text if answer is None else answer for answer, rollout in pairs]
+    return [*answers, *[None] * (size - len(answers))]
 
 
 def _blend(
@@ -210,26 +219,38 @@ def _blend(
     raise InputError(f"no variant '{variant}'", allowed=", ".join(VARIANTS))
 
 
-def _over_prompts(means: Tensor, eps: float) -> Tensor:
-    """(P,) z-scores; 0 for a prompt without reward, and where there are fewer than two with one."""
-    return torch.nan_to_num((means - torch.nanmean(means)) / (nan_std(means) + eps), nan=0.0)
+def _over_prompts(means: Tensor, scale: Scale, eps: float) -> Tensor:
+    """(P,) z-scores; 0 for a prompt without reward, and where fewer than two have one or all are equal."""
+    centred = (means - torch.nanmean(means)).masked_fill(~has_signal(means.unsqueeze(0)), 0.0)
+    return torch.nan_to_num(centred if scale == "none" else centred / (nan_std(means) + eps), nan=0.0)
 
 
 def _metrics(
-    groups: Sequence[Group], found: CopoAdvantages, local: Tensor, prompts: Tensor, is_wrong: Tensor
+    groups: Sequence[Group],
+    rewards: Tensor,
+    entropy: Tensor,
+    weight: Tensor,
+    local: Tensor,
+    prompts: Tensor,
+    right: float,
 ) -> dict[str, float]:
-    """What the blend did. `copo/global_only`: groups that only the global part trains. `copo/reinforced_wrong`: the
-    share of the wrong completions whose advantages add up to more than 0."""
-    has_local, has_global = (values.any(1) for values in (local, prompts))
-    answers = [answer for group in groups for answer in group.answers or [None] * len(group.rollouts)]
-    wrong = int(is_wrong.sum())
+    """What the blend did with the completions that have a reward. `copo/global_only`: groups that only the global part
+    trains. `copo/reinforced_wrong`: the share of the wrong completions whose advantages add up to more than 0."""
+    known, is_wrong = ~rewards.isnan(), rewards <= right
+    rated = [(g, i) for g, group in enumerate(groups) for i, reward in enumerate(group.rewards) if reward is not None]
+    missing = [not groups[g].answers or groups[g].answers[i] is None for g, i in rated]
     return {
-        "copo/entropy": float(found.entropy.mean()),
-        "copo/weight": float(found.weight.mean()),
-        "copo/global_only": float((has_global & ~has_local).float().mean()),
-        "copo/unextracted": answers.count(None) / max(1, len(answers)),
-        "copo/reinforced_wrong": float(((local + prompts > 0) & is_wrong).sum()) / max(1, wrong),
+        "copo/entropy": _mean(entropy[known.any(1)]),
+        "copo/weight": _mean(weight[known]),
+        "copo/global_only": _mean((prompts != 0).any(1) & ~(local != 0).any(1)),
+        "copo/unextracted": _mean(torch.tensor(missing)),
+        "copo/reinforced_wrong": _mean((local + prompts > 0)[is_wrong]),
     }
+
+
+def _mean(values: Tensor) -> float:
+    """0 of nothing."""
+    return float(values.double().mean()) if values.numel() else 0.0
 
 
 METHOD = Copo

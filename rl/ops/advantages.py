@@ -20,11 +20,14 @@ def group_advantages(rewards: Tensor, *, scale: Scale = "group", eps: float = 1e
 
     A_pi = (r_pi - mean_p) / (std + eps), with std unbiased over the group (`group`, GRPO
     2402.03300), over the whole batch (`batch`), or without the division (`none`, Dr. GRPO
-    2503.20783). A std of fewer than two rewards does not exist, and the advantage is 0.
+    2503.20783). A std of fewer than two rewards does not exist, and the advantage is 0. It is exactly 0 too where
+    all rewards of a group are equal: the rounding of their mean, divided by a std that is rounding too, would be
+    up to 0.3 with eps 1e-6.
     Raises InputError for a rewards tensor that is not (P, G) or an unknown scale.
     """
     _check(rewards, 2, "(P, G)")
     centred = rewards - torch.nanmean(rewards, dim=1, keepdim=True)
+    centred = centred.masked_fill(~has_signal(rewards).unsqueeze(1), 0.0)
     if scale == "group":
         centred = centred / (nan_std(rewards, dim=1) + eps)
     elif scale == "batch":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 import rl
 from engine.errors import InputError
@@ -93,6 +94,28 @@ def test_prompts_without_reward_and_single_prompts_have_no_global_advantage():
     assert not both["global"][0, 1] and not both["global"][1].any()
 
 
+@pytest.mark.parametrize("coefficient", [True, False])
+def test_prompts_that_do_equally_well_have_no_global_advantage(coefficient: bool):
+    """Also where the same rewards stand in another order, and their sum is rounded another way."""
+    row = torch.tensor([0.1, 0.2, 0.7, 0.9, 1.1])
+    for prompts in range(2, 12):
+        rewards = torch.stack([row.roll(i) for i in range(prompts)])
+        found = copo_advantages(rewards, [list("aabbc")] * prompts, coefficient=coefficient)
+        assert found.global_.tolist() == [0.0] * prompts
+
+
+def test_without_scale_both_advantages_are_differences():
+    found = copo_advantages(REWARDS, ANSWERS, scale="none")
+    torch.testing.assert_close(found.local[0], torch.tensor([0.5, 0.5, -0.5, -0.5]))
+    torch.testing.assert_close(found.global_, torch.tensor([0.0, 0.5, -0.5]))
+    assert torch.equal(copo(scale="none", variant="only_global").advantages(groups())["global"][:, 0], found.global_)
+
+
+def test_whole_numbers_are_rewards():
+    exact, whole = (copo_advantages(rewards, ANSWERS) for rewards in (REWARDS, REWARDS.long()))
+    assert all(torch.equal(a, b) for a, b in zip(exact, whole, strict=True))
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="answers of 1 prompts"):
         copo_advantages(REWARDS, [["a"] * 4])
@@ -100,11 +123,34 @@ def test_what_does_not_fit_is_refused():
         copo_advantages(REWARDS, ANSWERS, variant="hard")  # type: ignore[arg-type]
 
 
+def test_a_way_out_that_the_variant_does_not_have_is_refused():
+    with pytest.raises(ValidationError, match="nonpositive changes nothing with variant: soft"):
+        CopoConfig(variant="soft", wrong="nonpositive")
+
+
+def test_what_is_logged_leaves_out_completions_without_reward():
+    """Of six completions three are rated: w is 1/2 for the right one of the first group, 0 for the wrong one, and
+    sigmoid(-5) for the second group; one of the three answers is missing. The third group has no part in it."""
+    nan = math.nan
+    rewards = torch.tensor([[1.0, 0.0], [1.0, nan], [nan, nan]])
+    method = copo()
+    method.advantages(groups(rewards, [["a", "b"], [None, None], [None, None]]))
+    assert method.metrics["copo/entropy"] == pytest.approx(1 / 2)
+    assert method.metrics["copo/weight"] == pytest.approx((1 / 2 + 0 + 1 / (1 + math.exp(5))) / 3)
+    assert method.metrics["copo/unextracted"] == pytest.approx(1 / 3)
+    method = copo(wrong="local")
+    method.advantages(groups(rewards, [["a", "b"], [None, None], [None, None]]))
+    assert method.metrics["copo/weight"] == pytest.approx((1 / 2 + 1 + 1 / (1 + math.exp(5))) / 3)
+
+
 def test_an_answer_that_was_not_extracted_counts_as_its_text():
     method = copo()
-    method.advantages(groups(answers=[[None] * 4, ["7"] * 4, ["1", "2", "3", "9"]]))
-    assert method.metrics["copo/entropy"] == pytest.approx((2 + 0 + 2) / 3)  # four texts that differ
-    assert method.metrics["copo/unextracted"] == pytest.approx(4 / 12)
+    given = groups(answers=[[None] * 4, ["7", "7", "7", None], [None] * 4])
+    given[1].rollouts[3] = Rollout((5, 2), (-1.0, -1.0), "7", "stop")
+    given[2].rollouts = [Rollout((5, 2), (-1.0, -1.0), text, "length") for text in ("well", "well", "er", "hm")]
+    method.advantages(given)
+    assert method.metrics["copo/entropy"] == pytest.approx((2 + 0 + 1.5) / 3)  # four texts, one, and 1/2, 1/4, 1/4
+    assert method.metrics["copo/unextracted"] == pytest.approx(9 / 12)
 
 
 def test_a_wrong_completion_of_a_prompt_above_the_mean_is_reinforced_unless_told_otherwise():
@@ -132,7 +178,7 @@ def batch(advantages: dict[str, torch.Tensor], **changes: Any) -> Batch:
     rows = {name: values.reshape(12, 1) for name, values in advantages.items()}
     return Batch(
         logprobs=logprobs.requires_grad_(),
-        old_logprobs=logprobs.detach() + 0.4 * torch.randn(12, 2, generator=generator),
+        old_logprobs=logprobs.detach() + torch.randn(12, 2, generator=generator),
         advantages=rows.pop("advantages"),
         mask=mask,
         ref_logprobs=None,
@@ -161,6 +207,25 @@ def test_the_loss_is_the_blend_of_two_clipped_losses_written_out():
     terms = weight * clipped(local) + (1 - weight) * clipped(over_prompts)
     expected = ((terms * given.mask).sum(1) / given.mask.sum(1)).mean()
     torch.testing.assert_close(method.loss(given)[0], expected)
+
+
+def test_the_share_that_the_clip_takes_of_the_global_part_is_told():
+    """Groups that agree have no local part. Ratios 1.5 and 1 with a global advantage above 0: half is clipped."""
+    rows = torch.full((2, 2), -1.0)
+    given = Batch(
+        logprobs=(rows + torch.tensor([math.log(1.5), 0.0])).requires_grad_(),
+        old_logprobs=rows,
+        advantages=torch.zeros(2, 1),
+        mask=torch.ones(2, 2),
+        ref_logprobs=None,
+        sampler_logprobs=None,
+        total_tokens=torch.tensor(4.0),
+        total_rows=2,
+        max_tokens=2,
+        more={"global": torch.ones(2, 1)},
+    )
+    _, statistics = copo().loss(given)
+    assert statistics["clip_share"] == 0 and statistics["global_clip_share"] == pytest.approx(1 / 2)
 
 
 def test_without_the_global_part_it_is_grpo():

@@ -56,6 +56,14 @@ def test_one_success_of_eight_by_hand():
     torch.testing.assert_close(advantages, torch.tensor([[2.4749] + [-0.3536] * 7]), rtol=0, atol=5e-5)
 
 
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", [2, 3, 6, 8, 16])
+def test_equal_rewards_give_exactly_zero(scale, size):
+    """Eight times 0.1 has in float32 another mean than 0.1, and a std of the size of that rounding."""
+    rewards = torch.linspace(0.1, 2.9, 29).unsqueeze(1).repeat(1, size)
+    assert not group_advantages(rewards, scale=scale, eps=1e-6).any()
+
+
 def test_without_scale_by_hand():
     assert group_advantages(torch.tensor([[3.0, 1.0], [5.0, 5.0]]), scale="none").tolist() == [[1, -1], [0, 0]]
 
