@@ -15,7 +15,7 @@ import rl
 from engine.errors import NonFinite, Stopped
 from rl import checkpoint
 from rl.config import TrainerConfig
-from rl.trainers.online import learning_rate
+from rl.trainers.loop import learning_rate
 
 
 def train(config: dict[str, Any], run: Path, *overrides: str, resume: bool = False) -> rl.Run:
