@@ -50,7 +50,7 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="A config (its starting model), a run folder or a checkpoint.")],
     overrides: Overrides = None,
 ) -> None:
-    """Greedy accuracy on the evaluation prompts of the source."""
+    """What the evaluation prompts of the source say: greedy accuracy, or TOFU's measures of given answers."""
     from rl import run
 
     _print_accuracy(run.evaluate(target if target.is_dir() else _file(target), overrides or []))
@@ -122,6 +122,9 @@ def _print_facts(title: str, facts: dict[str, str]) -> None:
 
 def _print_accuracy(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> None:
     """One line a split: accuracy (before and after, where both are known) and the number of prompts."""
+    if not all("accuracy" in row for row in evaluation.values()):
+        _print_quantities(evaluation, baseline)
+        return
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for title in (
         "split",
@@ -133,4 +136,20 @@ def _print_accuracy(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] |
     for split, row in evaluation.items():
         before = [f"{baseline[split]['accuracy']:.3f}"] if baseline is not None else []
         table.add_row(split, *before, f"{row['accuracy']:.3f}", str(row["n"]), str(row["failed"]))
+    Console().print(table)
+
+
+def _print_quantities(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> None:
+    """One line a set, one column a quantity, with its value before."""
+    names = dict.fromkeys(name for row in evaluation.values() for name in row if name != "n")
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for title in ("set", *(name.replace("_", " ") for name in names)):
+        table.add_column(title)
+    for part, row in evaluation.items():
+        before = (baseline or {}).get(part, {})
+        cells = [
+            (f"{before[name]:.3g} \u2192 " if name in before else "") + f"{row[name]:.3g}" if name in row else ""
+            for name in names
+        ]
+        table.add_row(part, *cells)
     Console().print(table)

@@ -36,7 +36,8 @@ class Loop(ABC):
         self.parts, self.run_path, self.folder, self.console = parts, run_path, folder, console
         self.prepared = parts.prepared
         self.config: TrainerConfig = self.prepared.experiment.config.trainer
-        self.model, self.method = parts.model, self.prepared.method
+        self.model: Any = parts.model
+        self.method: Any = self.prepared.method
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.trained,
@@ -55,6 +56,11 @@ class Loop(ABC):
     @abstractmethod
     def evaluate(self) -> None:
         """Log what the source's evaluation splits say."""
+
+    @classmethod
+    @abstractmethod
+    def measured(cls, parts: Parts) -> dict[str, dict[str, float]]:
+        """What an evaluation of these parts finds: split -> quantities."""
 
     @abstractmethod
     def record(self) -> dict[str, Any]:

@@ -144,9 +144,15 @@ class OnlineTrainer(Loop):
     def evaluate(self) -> None:
         """Log the greedy accuracy on every split of the source."""
         started = time.perf_counter()
-        evaluation = evaluation_rows(self.parts.sampler, self.prepared.source.evaluation(), self.prepared.accelerator)
+        evaluation = self.measured(self.parts)
         if evaluation:
             self.log({"step": self.step, "eval": evaluation, "seconds": time.perf_counter() - started})
+
+    @classmethod
+    def measured(cls, parts: Parts) -> dict[str, dict[str, float]]:
+        """The greedy accuracy on every split of the source."""
+        prepared = parts.prepared
+        return evaluation_rows(parts.sampler, prepared.source.evaluation(), prepared.accelerator)
 
     def _samples(self, window: Window) -> None:
         if self.folder is None:
