@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from engine.errors import Collapsed
+from engine.errors import Collapsed, InputError
 from engine.runs import RunFolder
 from rl.methods._offline import Answers, OfflineBatch, Part
 from rl.ops.layout import Pair, row_batches
@@ -82,11 +82,19 @@ class OfflineTrainer(Loop):
         retained = self.known["retained"].tolist() if "retained" in self.known else []
         found = self.examiner.knowledge(self.source.evaluation(), retained)
         self.log({"step": self.step, "eval": found, "seconds": time.perf_counter() - started})
-        utility = found.get(ALL, {}).get("model_utility")
+        if least := self.method.config.min_utility:
+            self._require_utility(found.get(ALL, {}).get("model_utility", 0.0), least)
+
+    def _require_utility(self, utility: float, least: float) -> None:
         if self.step == 0:
             self.first_utility = utility
-        least = self.method.config.min_utility
-        if utility is not None and self.first_utility is not None and utility < least * self.first_utility:
+        if self.first_utility == 0:
+            raise InputError(
+                "the model utility is 0 before training, so that no collapse could be seen",
+                place=self.prepared.experiment.place("method", "min_utility"),
+                allowed="0, or sets to retain of which the model says something right (each ROUGE-L above 0)",
+            )
+        if self.first_utility is not None and utility < least * self.first_utility:
             raise Collapsed(
                 f"the model utility fell from {self.first_utility:.4g} to {utility:.4g} at step {self.step}",
                 place=str(self.run_path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -15,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import rl
 from engine.cli.main import main
 from engine.config import dump_yaml
-from engine.errors import Collapsed, ConfigError, DataError, NonFinite
+from engine.errors import Collapsed, ConfigError, DataError, InputError, NonFinite
 from rl import checkpoint
 from rl.methods.npo import PARTS, Npo
 
@@ -29,15 +28,10 @@ def steps_of(run: rl.Run) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def taught(offline_config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+def taught(offline_config: dict[str, Any], taught_model: Path) -> dict[str, Any]:
     """The config with a model that knows all rows by heart."""
-    teacher = copy.deepcopy(offline_config) | {"method": {"kind": "sft"}}
-    teacher["trainer"] |= {"steps": 120, "prompts": 12, "lr": 2e-2, "save_every": 120, "eval_every": 0}
-    run = train(teacher, tmp_path / "taught")
-    assert steps_of(run)[-1]["nll"] < 0.05 < 1.0 < steps_of(run)[0]["nll"]
-    learner = copy.deepcopy(offline_config)
-    learner["model"]["name"] = str(run.model_path)
-    return learner
+    offline_config["model"]["name"] = str(taught_model)
+    return offline_config
 
 
 def test_what_was_taught_is_forgotten_and_the_rest_is_kept(taught: dict[str, Any], tmp_path: Path) -> None:
@@ -65,10 +59,10 @@ def test_the_first_loss_is_two_over_beta_ln_two_and_no_retain_row_is_read(
 
 
 def test_a_step_is_that_of_another_program(offline_config: dict[str, Any], tmp_path: Path) -> None:
-    """One row in plain transformers and torch: the same loss, and the same weights after AdamW's step."""
-    overrides = ["method.variant=npo_rt", "trainer.steps=2", "trainer.prompts=4", "source.retain=null"]
+    """NPO in plain transformers and torch, without padding: the same losses, and the same weights after two steps."""
+    overrides = ["method.variant=npo", "trainer.steps=2", "trainer.prompts=4"]
     rows = [json.loads(line) for line in (tmp_path / "forget.jsonl").read_text(encoding="utf-8").splitlines()]
-    run = train(offline_config, tmp_path / "run", "method.variant=npo", *overrides[1:])
+    run = train(offline_config, tmp_path / "run", *overrides)
     name = offline_config["model"]["name"]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(name).train(), AutoTokenizer.from_pretrained(name)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
@@ -144,19 +138,19 @@ def test_the_reference_is_asked_once(
 
 
 def test_the_forget_quality_compares_with_a_model_that_never_saw_the_set(
-    taught: dict[str, Any], tmp_path: Path
+    taught: dict[str, Any], tiny_model: Path
 ) -> None:
     """Against itself it is 1; the taught model is as far from an untaught one as four rows can tell: 2 / C(8, 4)."""
     same = rl.evaluate(taught, [f"source.retain_model={taught['model']['name']}"], is_quiet=True)
     assert same["all"]["forget_quality"] == 1.0
-    untaught = str(checkpoint.read_state(Path(taught["model"]["name"])).record["config"]["model"]["name"])
-    other = rl.evaluate(taught, [f"source.retain_model={untaught}"], is_quiet=True)
+    other = rl.evaluate(taught, [f"source.retain_model={tiny_model}"], is_quiet=True)
     assert other["all"]["forget_quality"] == pytest.approx(2 / math.comb(8, 4))
     assert "forget_quality" not in rl.evaluate(taught, is_quiet=True)["all"]
 
 
 def test_a_collapse_ends_the_run_and_leaves_the_checkpoints_before_it(taught: dict[str, Any], tmp_path: Path) -> None:
-    overrides = ["method.variant=ga", "method.min_utility=0.5", "trainer.steps=60", "trainer.lr=1e-2"]
+    overrides = ["method.variant=ga", "method.min_utility=0.5", "trainer.lr=1e-2", "trainer.steps=60"]
+    overrides += ["source.holdout={}", "trainer.keep=60"]
     with pytest.raises(Collapsed, match=r"utility fell from 0\.\d+ to .*at step \d+\n.*min_utility=0\.5") as caught:
         train(taught, tmp_path / "run", *overrides)
     assert caught.value.exit_code == 1
@@ -164,6 +158,13 @@ def test_a_collapse_ends_the_run_and_leaves_the_checkpoints_before_it(taught: di
     last = [row["step"] for row in run.metrics if "eval" in row][-1]
     assert run.status == "failed"
     assert run.model_path is not None and checkpoint.step_of(run.model_path) == last - 1
+
+
+def test_a_model_without_any_use_cannot_be_watched_for_a_collapse(
+    offline_config: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="model utility is 0 before training"):
+        train(offline_config, tmp_path / "run", "method.min_utility=0.5")
 
 
 def test_a_loss_that_is_not_a_number_stops_before_the_step(
