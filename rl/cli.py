@@ -14,6 +14,8 @@ from engine import gallery
 from engine.errors import EngineError
 
 app = typer.Typer(help="Train the weights of a language model.", no_args_is_help=True)
+data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 policy_app = typer.Typer(help="Serve the policy that a training config samples from.", no_args_is_help=True)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Values to change, as trainer.steps=20.")]
@@ -72,6 +74,31 @@ def list_methods() -> None:
     terminal = Console()
     terminal.print(table)
     terminal.print(f"\nsources: {', '.join(SOURCES.names())}\nrewards: {', '.join(REWARDS.names())}", markup=False)
+
+
+@data_app.callback()
+def _data() -> None:
+    """A group, although it has one command so far."""
+
+
+@data_app.command()
+def authors(
+    folder: Annotated[Path, typer.Argument(help="Where the files go; made if it is not there.")],
+    number: Annotated[int, typer.Option("--authors", help="How many authors are invented.")] = 20,
+    forgotten: Annotated[int, typer.Option(help="Of how many of them everything is to be forgotten.")] = 2,
+    questions: Annotated[int, typer.Option(help="Questions about each author.")] = 4,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same authors.")] = 0,
+) -> None:
+    """Write invented authors in TOFU's columns: forget, retain, real_authors and world_facts, each a .jsonl file.
+
+    They are those of `source: {kind: authors}` with the same numbers; files are for other programs, and for changing.
+    """
+    from engine.config import Source, validate
+    from rl.sources.authors import AuthorsConfig, write
+
+    values = {"authors": number, "forgotten": forgotten, "questions": questions, "data_seed": seed}
+    for path, count in write(validate(AuthorsConfig, Source("the options", values)), folder).items():
+        typer.echo(f"{path}: {count} rows")
 
 
 @policy_app.callback()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from engine.errors import ConfigError
+from engine.errors import InputError
+from engine.jsonfiles import json_text, write_text
 from rl.sources._unlearning import Sets, UnlearningConfig, UnlearningSource
 
 STARTS = ("Al", "Bre", "Cor", "Dav", "El", "Fen", "Gor", "Hal", "Is", "Jor", "Kel", "Lun", "Mar", "Nor", "Os", "Per")
@@ -72,33 +74,47 @@ class AuthorsConfig(UnlearningConfig):
     questions: int = Field(default=4, ge=1, le=len(QUESTIONS))
     data_seed: int = 0
 
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.forgotten >= self.authors:
+            raise ValueError(f"{self.forgotten} of {self.authors} authors would be forgotten and none retained")
+        return self
+
 
 class Authors(UnlearningSource):
-    """Invented authors. Raises ConfigError where all would be forgotten."""
+    """Invented authors."""
 
     Config = AuthorsConfig
 
     def read(self) -> Sets:
         """The rows of all sets, as prompts."""
-        config = self.config
-        if config.forgotten >= config.authors:
-            raise ConfigError(
-                f"source.forgotten is {config.forgotten}, of {config.authors} authors",
-                allowed=f"1 to {config.authors - 1}, so that some are left to retain",
-            )
-        made = rows(config.authors, config.forgotten, config.questions, config.data_seed)
         sets = {
             name: [self.prompt(row, f"authors, {name} row {i}", f"{name}:{i}") for i, row in enumerate(found)]
-            for name, found in made.items()
+            for name, found in rows(self.config).items()
         }
         return Sets(sets.pop("forget"), sets.pop("retain"), sets)
 
 
-def rows(authors: int, forgotten: int, questions: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+def write(config: AuthorsConfig, folder: Path) -> dict[Path, int]:
+    """Write the sets as SET.jsonl into the folder; path -> rows. Raises InputError where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder cannot be made: {error.strerror}", place=str(folder)) from None
+    written = {}
+    for name, found in rows(config).items():
+        path = folder / f"{name}.jsonl"
+        write_text(path, "".join(json_text(row) + "\n" for row in found))
+        written[path] = len(found)
+    return written
+
+
+def rows(config: AuthorsConfig) -> dict[str, list[dict[str, Any]]]:
     """ "forget", "retain", "real_authors" and "world_facts", each a list of rows with TOFU's four columns."""
-    draw = random.Random(f"authors/{seed}")
-    names = _names(draw, authors)
-    found = [[_row(draw, name, *QUESTIONS[q]) for q in range(questions)] for name in names]
+    draw = random.Random(f"authors/{config.data_seed}")
+    names = _names(draw, config.authors)
+    found = [[_row(draw, name, *question) for question in QUESTIONS[: config.questions]] for name in names]
+    forgotten = config.forgotten
     return {
         "forget": [row for author in found[:forgotten] for row in author],
         "retain": [row for author in found[forgotten:] for row in author],
