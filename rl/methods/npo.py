@@ -7,8 +7,9 @@ over the answer's tokens, and S_ref the same under the reference, the model befo
 
 What it means: DPO with the rejected answer alone. Its gradient is that of gradient ascent, each row weighted by
 W = 2 pi^beta / (pi^beta + pi_ref^beta): 1 at the start, 0 for a row that is forgotten, so that nothing is pushed down
-for ever. beta -> 0 is gradient ascent. What it assumes: `model.name` is the model that knows the forget set. When it
-fails: a low loss is no proof of forgetting (paraphrases may still be known: see the truth ratio and the forget
+for ever. beta -> 0 is gradient ascent. What it assumes: `model.name` is the model that knows the forget set, and a
+small gradient makes a small step: where `trainer.clip_grad_norm` clips, all steps are equal again, so set it high.
+When it fails: a low loss is no proof of forgetting (paraphrases may still be known: see the truth ratio and the forget
 quality), and without a retain part what is like the forget set is forgotten too.
 
 The loss is a forget part and, weighted by `retain_weight`, a retain part; a `variant` is a pair of them:
