@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine.errors import DataError
+from engine.errors import CheckpointError, DataError
 from rl.sources._cursor import Cursor
 from rl.sources.base import Source, SourceConfig, as_chat, fixed_sample, require_columns
 from rl.types import Prompt
@@ -39,12 +41,28 @@ class UnlearningConfig(SourceConfig):
 
 @dataclass
 class Sets:
-    """Rows with TOFU's columns, and where each stands. `holdout`: name -> rows that are never trained on, of general
-    knowledge; the model utility counts them."""
+    """Rows with TOFU's columns, and where each stands.
+
+    `holdout`: name -> rows of general knowledge that are never trained on; the model utility counts them.
+    `measured_retain`: rows that are measured as "retain" in place of those that are trained on, if there are any.
+    """
 
     forget: list[Prompt]
     retain: list[Prompt]
     holdout: dict[str, list[Prompt]] = field(default_factory=dict)
+    measured_retain: list[Prompt] = field(default_factory=list)
+
+    @property
+    def measured(self) -> dict[str, list[Prompt]]:
+        """name -> the rows that say how well a set is known, of the sets that have any."""
+        sets = {"forget": self.forget, "retain": self.measured_retain or self.retain, **self.holdout}
+        return {name: rows for name, rows in sets.items() if rows}
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of all that is trained on."""
+        texts = [(row.prompt, row.columns["answer"]) for row in (*self.forget, *self.retain)]
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 class UnlearningSource(Source):
@@ -79,19 +97,23 @@ class UnlearningSource(Source):
 
     def evaluation(self) -> dict[str, list[Prompt]]:
         """ "forget", "retain" and the further sets, as far as they have rows; at most `evaluated` of each."""
-        sets = {"forget": self.sets.forget, "retain": self.sets.retain, **self.sets.holdout}
-        return {name: fixed_sample(rows, self.config.evaluated) for name, rows in sets.items() if rows}
+        return {name: fixed_sample(rows, self.config.evaluated) for name, rows in self.sets.measured.items()}
 
     def completion(self, answer: str) -> str:
         """The answer as it follows the prompt."""
         return answer if self.config.chat else f" {answer}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Each part's cursor."""
-        return {name: cursor.state_dict() for name, cursor in self.cursors.items()}
+        """Each part's cursor, and a fingerprint of the rows, whose log-probs a checkpoint may hold."""
+        return {"digest": self.sets.digest, **{name: cursor.state_dict() for name, cursor in self.cursors.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the state was taken. Raises CheckpointError if the data has another size now."""
+        """Go on where the state was taken. Raises CheckpointError if the rows are others now."""
+        if state["digest"] != self.sets.digest:
+            raise CheckpointError(
+                "the rows to forget or to retain are not those that the checkpoint was made with",
+                next_step="resume with the same data, or start a new run",
+            )
         for name, cursor in self.cursors.items():
             cursor.load_state_dict(state[name])
 
@@ -118,15 +140,15 @@ class UnlearningSource(Source):
 def refuse_overlap(sets: Sets) -> None:
     """Raise DataError, listing them, if questions to forget are among those to retain or the further sets."""
     to_forget = {_same(row): row for row in sets.forget}
-    others: Sequence[tuple[str, list[Prompt]]] = [("retain", sets.retain), *sets.holdout.items()]
-    for name, rows in others:
+    others = {"retain": [*sets.retain, *sets.measured_retain], **sets.holdout}
+    for name, rows in others.items():
         both = [(to_forget[_same(row)], row) for row in rows if _same(row) in to_forget]
         if both:
             pairs = [(a.columns["place"], b.columns["place"], _question(a)) for a, b in both[:_SHOWN]]
             shown = "; ".join(f"{first} and {second}: {question:.60}" for first, second, question in pairs)
             more = f"; and {len(both) - _SHOWN} more" if len(both) > _SHOWN else ""
             raise DataError(
-                f"{len(both)} questions are in the set to forget and in '{name}' too: {shown}{more}",
+                f"the set to forget and '{name}' have {len(both)} of their questions in common: {shown}{more}",
                 place="source",
                 next_step="take them out of one of the sets: nothing can be forgotten and kept",
             )

@@ -22,14 +22,17 @@ class DatasetConfig(Config):
 class FilesConfig(UnlearningConfig):
     """Each set is a file with one JSON object a line (as TOFU's own), or a dataset.
 
-    `forget`, `retain`: the sets. `holdout`: name -> set of general knowledge. The columns are `question`, `answer` and,
-    for the truth ratio, `perturbed_answer` (a list) and `paraphrased_answer` (without one the answer itself counts).
+    `forget`, `retain`: the sets. `measured_retain`: rows that are measured in place of those of `retain`, as TOFU's
+    retain_perturbed, whose rows have wrong answers. `holdout`: name -> set of general knowledge. The columns are
+    `question`, `answer` and, for the truth ratio, `perturbed_answer` (a list) and `paraphrased_answer` (without one the
+    answer itself counts).
     Relative paths are looked up beside the config file, then in the working folder.
     """
 
     kind: Literal["unlearning"] = "unlearning"
     forget: str | DatasetConfig
     retain: str | DatasetConfig | None = None
+    measured_retain: str | DatasetConfig | None = None
     holdout: dict[str, str | DatasetConfig] = {}
 
 
@@ -40,14 +43,17 @@ class Unlearning(UnlearningSource):
 
     def read(self) -> Sets:
         """The rows of all sets."""
-        retain = self.config.retain
+        config = self.config
         return Sets(
-            self._rows(self.config.forget, "forget"),
-            self._rows(retain, "retain") if retain is not None else [],
-            {name: self._rows(given, name) for name, given in self.config.holdout.items()},
+            forget=self._rows(config.forget, "forget"),
+            retain=self._rows(config.retain, "retain"),
+            holdout={name: self._rows(given, name) for name, given in config.holdout.items()},
+            measured_retain=self._rows(config.measured_retain, "measured_retain"),
         )
 
-    def _rows(self, given: str | DatasetConfig, name: str) -> list[Prompt]:
+    def _rows(self, given: str | DatasetConfig | None, name: str) -> list[Prompt]:
+        if given is None:
+            return []
         if isinstance(given, str):
             path = find_file(given, self.near)
             return [self.prompt(row, f"{path}:{line}", f"{name}:{line}") for line, row in read_rows(path)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.errors import ConfigError, DataError
+from engine.errors import CheckpointError, ConfigError, DataError
 from rl.config import load
 from rl.sources.unlearning import FilesConfig, Unlearning
 
@@ -84,6 +84,19 @@ def test_a_row_that_cannot_be_used_names_its_place(make, row, message):
         make([row])
 
 
+def test_rows_may_be_measured_in_place_of_those_that_are_trained_on(make, tmp_path):
+    other = write(tmp_path / "m.jsonl", {**ROW, "question": "And who?"})
+    source = make([ROW], [{"question": "Why?", "answer": "So."}], measured_retain=other)
+    assert [row.columns["question"] for row in source.evaluation()["retain"]] == ["And who?"]
+    assert source.rows("retain", 1)[0].columns["question"] == "Why?"
+
+
+def test_a_resumed_run_needs_the_same_rows(make):
+    state = make([ROW], [{"question": "Why?", "answer": "So."}]).state_dict()
+    with pytest.raises(CheckpointError, match="not those"):
+        make([ROW], [{"question": "Why?", "answer": "No."}]).load_state_dict(state)
+
+
 def test_an_empty_set_to_forget_is_refused(make):
     with pytest.raises(DataError, match="no row to forget"):
         make([])
@@ -92,12 +105,12 @@ def test_an_empty_set_to_forget_is_refused(make):
 def test_overlapping_rows_are_listed_and_only_some_of_many(make):
     rows = [{**ROW, "question": f"What is {i}?"} for i in range(7)]
     same = [{**ROW, "question": f"  what  IS {i}?"} for i in range(7)]
-    with pytest.raises(DataError, match=r"7 questions .* 'retain' too: .*f\.json:1 and .*r\.jsonl:1: .*; and 2 more"):
+    with pytest.raises(DataError, match=r"'retain' have 7 of their .*: .*f\.json:1 and .*r\.jsonl:1: .*; and 2 more"):
         make(rows, same)
 
 
 def test_a_question_to_forget_may_not_be_general_knowledge(make, tmp_path):
-    with pytest.raises(DataError, match="in 'facts' too"):
+    with pytest.raises(DataError, match="'facts' have 1 of"):
         make([ROW], holdout={"facts": write(tmp_path / "facts.jsonl", ROW)})
 
 

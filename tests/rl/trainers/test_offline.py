@@ -221,7 +221,7 @@ def test_rows_in_both_sets_are_listed(offline_config: dict[str, Any], tmp_path: 
     )
     with pytest.raises(DataError) as caught:
         train(offline_config, tmp_path / "run")
-    assert "1 questions are in the set to forget and in 'retain' too" in str(caught.value)
+    assert "the set to forget and 'retain' have 1 of their questions in common" in str(caught.value)
     assert f"{tmp_path / 'forget.jsonl'}:2 and {retain}:9: 11+11=" in str(caught.value)
 
 
