@@ -41,6 +41,13 @@ def test_nothing_is_offered_for_a_name_that_is_near_to_none() -> None:
     assert did_you_mean("zzz", ["grpo", "npo"]) == ""
 
 
+def test_a_folder_does_not_stand_between_a_name_and_the_nearest() -> None:
+    """With the folder, npo.yaml would be nearer: it is shorter."""
+    names = ["configs/grpo.yaml", "configs/npo.yaml"]
+    assert did_you_mean("gpro.yaml", names) == " Did you mean 'configs/grpo.yaml'?"
+    assert did_you_mean("config/gpro.yaml", names) == " Did you mean 'configs/grpo.yaml'?"
+
+
 def test_a_refused_parameter_value_is_also_a_value_error() -> None:
     with pytest.raises(ValueError, match="not a number"):
         raise ParamError("not a number")
