@@ -8,7 +8,7 @@ from engine import errors
 from engine.errors import EngineError, ParamError, UnknownName, did_you_mean
 
 DOCUMENTED = {  # the README's table of exit codes
-    "EngineError": 1, "AnswerError": 1, "CheckpointError": 1, "NonFinite": 1,
+    "EngineError": 1, "AnswerError": 1, "CheckpointError": 1, "NonFinite": 1, "Collapsed": 1,
     "InputError": 2, "ConfigError": 2, "DataError": 2, "ParamError": 2, "TraceError": 2, "UnknownName": 2,
     "ReplayError": 2,
     "EnvironmentMissing": 3, "LLMUnavailable": 3, "SandboxUnavailable": 3,
