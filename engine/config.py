@@ -165,7 +165,7 @@ def _dump(data: dict[str, Any], *, allow_unicode: bool) -> str:
 def _fault(model: type[BaseModel], fault: Any, source: Source, path: Path_) -> str:
     """One fault of a validation as a line: place, value, what is allowed."""
     loc = tuple(fault["loc"])
-    place = source.place(path + loc)
+    place = source.place(path + _without_tags(source, path, loc))
     if fault["type"] == "extra_forbidden":
         names = sorted(_field_names(model, loc[:-1]))
         hint = did_you_mean(str(loc[-1]), names)
@@ -179,12 +179,28 @@ def _fault(model: type[BaseModel], fault: Any, source: Source, path: Path_) -> s
     return f"{place}: {value:.200} - {fault['msg']}{'.' + hint if hint else ''}"
 
 
+def _without_tags(source: Source, path: Path_, loc: Path_) -> Path_:
+    """The loc without the tags that pydantic puts behind the key of a tagged union: the file has no such key."""
+    data: Any = source.data
+    for key in path:
+        data = data.get(key, {}) if isinstance(data, dict) else data
+    kept: list[str | int] = []
+    for key in loc[:-1]:
+        data = dict(enumerate(data)) if isinstance(data, list) else data
+        if isinstance(data, dict) and key not in data:
+            continue
+        kept.append(key)
+        data = data.get(key) if isinstance(data, dict) else None
+    return (*kept, *loc[-1:])
+
+
 def _field_names(model: type[BaseModel], loc: Iterable[str | int]) -> set[str]:
     """The keys that the section at loc takes."""
     models: list[type[BaseModel]] = [model]
     for key in loc:
+        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == key]
         fields = [m.model_fields[str(key)].annotation for m in models if str(key) in m.model_fields]
-        models = [m for annotation in fields for m in _models_in(annotation)] or models
+        models = [m for annotation in fields for m in _models_in(annotation)] or tagged or models
     return {name for m in models for name in m.model_fields}
 
 

@@ -78,13 +78,22 @@ class TraceError(InputError):
 class UnknownName(InputError):
     """A name that is not among those available; says the nearest one."""
 
-    def __init__(self, kind: str, name: str, available: Iterable[str], *, place: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        available: Iterable[str],
+        *,
+        place: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
         names = sorted(available)
         self.kind, self.name, self.available = kind, name, names
         super().__init__(
             f"no {kind} '{name}'.{did_you_mean(name, names)}",
             place=place,
             allowed=", ".join(names) or f"no {kind} is installed",
+            next_step=next_step,
         )
 
 

@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import EngineError, UnknownName
@@ -20,10 +21,14 @@ class Registry:
 
     kind: what a message calls them ("method"); package: the folder ("rl.methods"); group: the
     entry-point group ("engine.methods"); attribute: the module attribute that holds the plug-in.
+    hints: what to do instead, for names that are asked for and are no plug-in's.
     """
 
-    def __init__(self, kind: str, *, package: str, group: str, attribute: str) -> None:
+    def __init__(
+        self, kind: str, *, package: str, group: str, attribute: str, hints: Mapping[str, str] | None = None
+    ) -> None:
         self.kind, self.package, self.group, self.attribute = kind, package, group, attribute
+        self.hints = hints or {}
 
     def names(self) -> list[str]:
         """All names, sorted; imports the package's __init__ and nothing else."""
@@ -35,7 +40,7 @@ class Registry:
         if entry is not None:
             return entry.load()
         if name not in self._files():
-            raise UnknownName(self.kind, name, self.names(), place=place)
+            raise UnknownName(self.kind, name, self.names(), place=place, next_step=self.hints.get(name))
         module = importlib.import_module(f"{self.package}.{name}")
         if not hasattr(module, self.attribute):
             raise EngineError(

@@ -61,7 +61,7 @@ def evaluate(
 @app.command("list")
 def list_methods() -> None:
     """The methods, each with its paper, and the sources and rewards."""
-    from rl.config import METHODS
+    from rl.methods import METHODS
     from rl.rewards import REWARDS
     from rl.sources import SOURCES
 
@@ -149,6 +149,8 @@ def _print_facts(title: str, facts: dict[str, str]) -> None:
 
 def _print_accuracy(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> None:
     """One line a split: accuracy (before and after, where both are known) and the number of prompts."""
+    if not evaluation:
+        return
     if not all("accuracy" in row for row in evaluation.values()):
         _print_quantities(evaluation, baseline)
         return

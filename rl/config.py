@@ -17,12 +17,10 @@ from pydantic import Field, model_validator
 
 from engine.config import Config, Source, apply_override, read_source, validate
 from engine.errors import ConfigError
-from engine.registry import Registry
+from rl.methods import METHODS
 from rl.policies._vllm.settings import VllmConfig
 from rl.sources import SOURCES
 from rl.types import Structure
-
-METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
 
 PLUGIN_SECTIONS = {"method": METHODS, "source": SOURCES}
 

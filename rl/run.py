@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from engine.errors import CheckpointError, DataError, Stopped
+from engine.errors import CheckpointError, ConfigError, DataError, Stopped
 from engine.report import write_report
 from engine.runs import RunFolder, read_json, read_lines, run_kind
 from rl import checkpoint
@@ -107,9 +107,15 @@ def evaluate(
     """split -> quantities, of a config's starting model, a run, or a checkpoint: greedy "accuracy", "n" and "failed";
     on the offline trainer TOFU's measures (rl.trainers.knowledge).
 
-    A run is evaluated at its newest sound checkpoint. Raises as `train` does.
+    A run is evaluated at its newest sound checkpoint. Raises as `train` does, and ConfigError without rewards.
     """
     experiment, saved = _target(target, overrides)
+    if experiment.method_class.trainer != "offline" and not experiment.config.rewards:
+        raise ConfigError(
+            "no reward function is named, so there is nothing to measure",
+            place=experiment.place("rewards"),
+            next_step="name some in an override: rewards=[first_line_equals]",
+        )
     prepared = Prepared.of(experiment)
     console = Console(0, is_quiet=is_quiet)
     console.say(f"evaluating {saved or prepared.experiment.config.model.name}")

@@ -77,6 +77,7 @@ class Group:
 
     `rewards`: the weighted sum a rollout, None where every reward function answered None;
     `reward_parts`: reward function -> a value a rollout; `answers`: what the reward extracted.
+    `ref_logprobs`: log pi_ref of each completion, the sum over its tokens, where the method needs the reference.
     """
 
     prompt: Prompt
@@ -86,3 +87,4 @@ class Group:
     reward_parts: dict[str, list[float | None]] = field(default_factory=dict)
     answers: list[str | None] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
+    ref_logprobs: list[float] = field(default_factory=list)

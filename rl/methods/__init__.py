@@ -4,7 +4,13 @@ from typing import Any
 
 from engine.registry import Registry
 
-METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD")
+HINTS = {
+    "sppo": "SPPO (Wu et al., 2405.00675) regresses win rates on log-ratios and is not here; 'spo' is Swamy et al., "
+    "2401.04056, with the same aim: self-play on preferences that no scalar reward explains",
+}
+"""Methods that are taken for one of ours, and what they are."""
+
+METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD", hints=HINTS)
 
 
 def names() -> list[str]:

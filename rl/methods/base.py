@@ -5,10 +5,10 @@ A method file binds its class to METHOD. The trainer knows none of them by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from engine.config import Config
 from rl.lazy import torch
@@ -16,6 +16,9 @@ from rl.types import Group, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -54,6 +57,12 @@ class Tools(Protocol):
         and get the same groups; each call has seeds of its own, the same after a resume.
         """
 
+    def shared(self, items: Sequence[T], compute: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
+        """compute(items), one result an item, for what is slow or answers otherwise each time, as a judge.
+
+        Of several processes each computes its share of the items, and all get all results, in the items' order.
+        """
+
 
 class MethodConfig(Config):
     """The `method:` section; `kind` names the file in rl/methods."""
@@ -64,9 +73,10 @@ class MethodConfig(Config):
 class Method:
     """One on-policy method.
 
-    `trainer`: the loop shape that drives it. `paper`: arXiv id. `needs_reference`: whether the
-    trainer must give `ref_logprobs`. `needs_rewards`: whether the config must name reward functions.
-    `metrics`: what the mechanism did with the batch that was last prepared, a row of metrics.jsonl gets it.
+    `trainer`: the loop shape that drives it. `paper`: arXiv id. `needs_reference`: whether the trainer must give
+    `ref_logprobs`: to `advantages` those of whole completions, in the groups, and to `loss` those of tokens.
+    `needs_rewards`: whether the config must name reward functions. `metrics`: what the mechanism did with the batch
+    that was last prepared, a row of metrics.jsonl gets it.
 
     seed: the run's. near: the config file, or its folder, beside which relative paths are looked up first.
     """

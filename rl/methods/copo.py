@@ -42,7 +42,7 @@ from pydantic import Field
 
 from engine.errors import InputError
 from rl.lazy import torch
-from rl.methods.base import Batch, rewards_tensor
+from rl.methods.base import Batch, Tools, rewards_tensor
 from rl.methods.grpo import Grpo, GrpoConfig
 from rl.ops.advantages import group_advantages, nan_std
 from rl.ops.policy import Kind
@@ -97,6 +97,12 @@ class Copo(Grpo):
     def __init__(self, config: CopoConfig, **settings: Any) -> None:
         super().__init__(config, **settings)
         self._global = Grpo(config.model_copy(update={"beta": 0.0}))  # the KL term stands in the local part
+
+    def prepare(self, groups: list[Group], tools: Tools) -> list[Group]:
+        """The groups, marked as compared with each other, so that a control shuffles rewards over all of them."""
+        for group in groups:
+            group.meta["cell"] = "batch"
+        return groups
 
     def advantages(self, groups: Sequence[Group]) -> dict[str, Tensor]:
         """(P, G) w A and (1 - w) Â."""

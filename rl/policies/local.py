@@ -96,9 +96,13 @@ class LocalPolicy(Policy):
         ]
 
     def sync(self, state: nn.Module | Mapping[str, Tensor] | None, version: int) -> None:
-        """Take up the weights of that number. The live model already has them; a state dict is copied in."""
+        """Take up the weights of that number. The live model already has them; a state dict is copied in.
+
+        A state dict may hold a part of the weights, as those of adapters; the others stay.
+        """
         if isinstance(state, Mapping):
-            self.model.load_state_dict(state)
+            if unknown := self.model.load_state_dict(state, strict=False).unexpected_keys:
+                raise InputError(f"the local policy was given weights that its model has not: {unknown[0]}")
         elif state is not None and state is not self.model:
             raise InputError(
                 "the local policy was given another model than the one it samples from",

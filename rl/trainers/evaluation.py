@@ -43,10 +43,10 @@ class Sampler:
         return self.scored(prompts, 1, [0] * len(prompts), temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
 
     def _request(self, prompt: Prompt, n: int, seed: int, **changes: Any) -> Request:
-        sampling = self.config.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "min_p"}) | changes
-        ids = encode_prompt(self.tokenizer, prompt.prompt)
+        sampling = self.config.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "min_p", "stop"})
         structure = self.config.structure.structure() if self.config.structure else None
-        return Request(prompt_ids=ids, n=n, seed=seed, stop=tuple(self.config.stop), structure=structure, **sampling)
+        settings = sampling | {"structure": structure} | changes
+        return Request(prompt_ids=encode_prompt(self.tokenizer, prompt.prompt), n=n, seed=seed, **settings)
 
     def _groups(self, prompts: Sequence[Prompt], requests: list[Request]) -> list[Group]:
         rollouts = self.policy.generate(requests)

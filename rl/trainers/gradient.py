@@ -114,15 +114,22 @@ class Gradient:
         self._reduce(totals)
         return totals
 
+    def prepare_reference(self, window: Window) -> None:
+        """The reference's log-probs where the method needs them, and their sums for its advantages."""
+        if not self.method.needs_reference:
+            return
+        with torch.no_grad(), self._as_reference() as reference:
+            everything = self._own(range(len(window.groups)))
+            window.ref_logprobs = self._sum(self._all(reference, window, everything))
+        sums = iter(window.ref_logprobs.sum(1).tolist())
+        for group in window.groups:
+            group.ref_logprobs = [next(sums) for _ in group.rollouts]
+
     def prepare(self, window: Window) -> None:
-        """Log-probs that must be known before the first update: the reference's, and the old ones
-        where later minibatches of the window will meet weights that have moved."""
-        everything = self._own(range(len(window.groups)))
-        if self.method.needs_reference:
-            with torch.no_grad(), self._as_reference() as reference:
-                window.ref_logprobs = self._sum(self._all(reference, window, everything))
+        """The old log-probs, where later minibatches of the window will meet weights that have moved."""
         if window.minibatches > 1:
             with torch.no_grad():
+                everything = self._own(range(len(window.groups)))
                 window.old_logprobs = self._sum(self._all(self.model, window, everything))
 
     def _own(self, groups: Any) -> list[int]:

@@ -92,15 +92,17 @@ class OnlineTrainer(Loop):
         groups = self.method.prepare(self.batches.next(), lent)
         if self.config.control == "shuffled_rewards":
             self._shuffle(groups)
-        advantages = self.method.advantages(groups)
         window = Window(
             number=self.windows,
             groups=groups,
-            advantages=advantages if isinstance(advantages, dict) else {"advantages": advantages},
+            advantages={},
             updates=self.updates,
             minibatches=self.config.minibatches,
-            metrics=dict(self.method.metrics),
         )
+        self.gradient.prepare_reference(window)
+        advantages = self.method.advantages(groups)
+        window.advantages = advantages if isinstance(advantages, dict) else {"advantages": advantages}
+        window.metrics = dict(self.method.metrics)
         self.windows += 1
         self.gradient.prepare(window)
         window.seconds = time.perf_counter() - started
@@ -108,12 +110,18 @@ class OnlineTrainer(Loop):
         return window
 
     def _shuffle(self, groups: list[Group]) -> None:
-        """The control: each group's rewards in another order. Advantages stay as many and as large as
-        those of a real run, and say nothing about the completion that they are given to."""
+        """The control: rewards in another order, within each group or, where the method compares further (the groups
+        of one meta["cell"]), within that. Advantages stay as many and as large as those of a real run, and say
+        nothing about the completion that they are given to."""
         generator = seeded_generator(self.prepared.experiment.config.seed, "shuffled_rewards", self.windows)
-        for group in groups:
-            order = torch.randperm(len(group.rewards), generator=generator).tolist()
-            group.rewards = [group.rewards[i] for i in order]
+        cells: dict[Any, list[Group]] = {}
+        for place, group in enumerate(groups):
+            cells.setdefault(group.meta.get("cell", place), []).append(group)
+        for cell in cells.values():
+            rewards = [reward for group in cell for reward in group.rewards]
+            shuffled = iter([rewards[i] for i in torch.randperm(len(rewards), generator=generator).tolist()])
+            for group in cell:
+                group.rewards = [next(shuffled) for _ in group.rewards]
 
     def _update(self, window: Window) -> dict[str, Any]:
         """One optimizer update. Without any signal the weights stay as they are."""
@@ -142,7 +150,9 @@ class OnlineTrainer(Loop):
         }
 
     def evaluate(self) -> None:
-        """Log the greedy accuracy on every split of the source."""
+        """Log the greedy accuracy on every split of the source; without a reward function there is none."""
+        if not self.prepared.scorer.rewards:
+            return
         started = time.perf_counter()
         evaluation = self.measured(self.parts)
         if evaluation:

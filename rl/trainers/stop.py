@@ -1,18 +1,21 @@
 """Being asked to stop: SIGINT, SIGTERM, or a file named STOP in the run folder.
 
-The first request is obeyed at the end of the step, after a checkpoint. A second signal is Python's own again.
+The first request is obeyed at the end of the step, after a checkpoint. A later signal is Python's own again; one that
+follows at once is the same request, since schedulers send it to a process and then to its group.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from engine.errors import Stopped
 
+SAME_REQUEST_S = 2.0
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -22,6 +25,7 @@ class StopRequest:
     def __init__(self, run_path: Path) -> None:
         self.file = run_path / "STOP"
         self.signal: signal.Signals | None = None
+        self._noted = 0.0
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -55,8 +59,12 @@ class StopRequest:
         return error
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._noted = signal.Signals(number), now
+        elif now - self._noted > SAME_REQUEST_S:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

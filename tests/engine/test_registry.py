@@ -43,6 +43,13 @@ def test_what_is_no_plug_in_is_an_unknown_name(package: Registry, name: str) -> 
     assert unknown.value.available == ["rose", "thorn", "weed"]
 
 
+def test_a_name_that_is_taken_for_a_plug_in_gets_its_hint() -> None:
+    hints = {"tulip": "a tulip is a bulb"}
+    registry = Registry("plant", package="garden_of_plugins", group="test.plants", attribute="PLANT", hints=hints)
+    with pytest.raises(UnknownName, match=r"next: a tulip is a bulb$"):
+        registry.load("tulip")
+
+
 def test_a_file_that_binds_nothing_is_told_what_to_bind(package: Registry) -> None:
     with pytest.raises(EngineError, match="PLANT"):
         package.load("thorn")

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import EnvironmentMissing
+from rl.policies._vllm import keeper
 from rl.policies._vllm.endpoint import Endpoint
 from rl.policies._vllm.settings import VllmConfig
 
@@ -123,7 +124,8 @@ def _environment(has_adapters: bool) -> dict[str, str]:
 
 
 class OwnServer:
-    """A server process that ends with us. `url` is where it answers once `wait` returned."""
+    """A server process that ends with us, also where we are killed (see keeper.py). `process` is its keeper, which
+    leads its group. `url` is where it answers once `wait` returned."""
 
     def __init__(self, command: Command, settings: VllmConfig, log: Path | None, say: Callable[[str], None]) -> None:
         self.command, self.settings, self.log, self.say = command, settings, log, say
@@ -136,9 +138,9 @@ class OwnServer:
         with contextlib.ExitStack() as stack:
             output = stack.enter_context(self.log.open("ab")) if self.log else None
             self.process = subprocess.Popen(
-                self.command.arguments,
+                [sys.executable, str(Path(keeper.__file__)), *self.command.arguments],
                 env=os.environ | dict(self.command.environment),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end tells the keeper that we are gone
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 start_new_session=True,  # its engine and workers are ended with it, as a group
@@ -163,7 +165,7 @@ class OwnServer:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def stop(self, grace_s: float = 10.0) -> None:
+    def stop(self, grace_s: float = keeper.GRACE_S + 1) -> None:
         """End the whole process group: a killed API server would leave its engine behind."""
         if self.process is None:
             return
@@ -182,13 +184,17 @@ class OwnServer:
 
 
 def stop_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """SIGINT to the process, and SIGKILL to what is left of its group after `grace_s`."""
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
+    """Let the keeper end its server, send SIGKILL to what is left of the group after `grace_s`, and see it gone."""
+    if process.stdin is not None:
+        process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace_s)
+    end = time.monotonic() + grace_s
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+        while time.monotonic() < end:  # its port is taken until then
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
     process.wait()
 
 

@@ -21,6 +21,7 @@ def make(request, tmp_path):
         "arithmetic": {},
         "jsonl": {"path": "rows.jsonl", "held_out": 0.25},
         "hf": {"dataset": "rows.jsonl", "held_out": 0.25},
+        "rows": {"rows": [{"prompt": f"q{i}", "answer": str(i)} for i in range(12)], "held_out": 0.25},
         "reasoning_gym": {"task": "chain_sum", "size": 9, "held_out": 3},
         "unlearning": {"forget": "forget.jsonl", "retain": "retain.jsonl"},
     }

@@ -93,7 +93,12 @@ def test_micro_batches_without_idle_rows_give_the_whole_gradient(tiny_model: Pat
     want = expected(model, window(), [0, 1, 2, 3], beta, reference)
     model.zero_grad()
     subject, whole = gradient(model, GrpoConfig(beta=beta), reference), window()
-    subject.prepare(whole)
+    subject.prepare_reference(whole)
+    with torch.no_grad():
+        sums = [[float(plain_logprobs(reference, g, i).sum()) for i in range(len(g.rollouts))] for g in whole.groups]
+    assert [g.ref_logprobs for g in whole.groups] == (
+        [pytest.approx(row, rel=1e-4) for row in sums] if beta else [[]] * len(sums)
+    )
     totals = subject.accumulate(whole)
     same(grads(model), want)
     idle = 0 if beta else whole.tokens([1]) + len(whole.groups[2].rollouts[0].completion_ids)

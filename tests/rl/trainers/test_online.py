@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import rl
-from engine.errors import NonFinite, Stopped
+from engine.errors import ConfigError, NonFinite, Stopped
 from rl import checkpoint
 from rl.config import TrainerConfig
 from rl.trainers.loop import learning_rate
+from rl.trainers.online import OnlineTrainer
+from rl.types import Group, Prompt
 
 
 def train(config: dict[str, Any], run: Path, *overrides: str, resume: bool = False) -> rl.Run:
@@ -64,6 +67,21 @@ def test_shuffled_rewards_teach_nothing(tiny_config: dict[str, Any], tmp_path: P
     assert gain["control"] < gain["real"] / 2
 
 
+def test_the_control_shuffles_within_what_the_method_compares() -> None:
+    """Groups of one cell together, others by themselves; every reward is kept."""
+    rewards = {"a": [1.0, 2.0, 3.0, 4.0], "b": [5.0, 6.0, 7.0], "c": [8.0, 9.0]}
+    groups = [Group(Prompt(name, "q"), (1,), [], list(row)) for name, row in rewards.items()]
+    groups[0].meta["cell"] = groups[2].meta["cell"] = "together"
+    trainer = SimpleNamespace(prepared=SimpleNamespace(experiment=SimpleNamespace(config=SimpleNamespace(seed=0))))
+    met = set()
+    for trainer.windows in range(40):
+        OnlineTrainer._shuffle(trainer, groups)  # type: ignore[arg-type]
+        assert sorted(groups[1].rewards) == rewards["b"] and len(groups[2].rewards) == 2
+        assert sorted(groups[0].rewards + groups[2].rewards) == [1.0, 2.0, 3.0, 4.0, 8.0, 9.0]
+        met |= set(groups[2].rewards)
+    assert met == {1.0, 2.0, 3.0, 4.0, 8.0, 9.0}
+
+
 def test_lora_trains_the_adapter_and_evaluates_it(tiny_config: dict[str, Any], tmp_path: Path) -> None:
     overrides = ["model.lora.rank=4", "trainer.steps=15", "trainer.lr=0.05", "trainer.eval_every=15"]
     run = train(tiny_config, tmp_path / "run", *overrides)
@@ -99,6 +117,23 @@ def test_a_reward_that_fails_sometimes_is_data(tiny_config: dict[str, Any], tmp_
     failed = [row for row in run.metrics if row.get("failed")]
     assert failed and all("no opinion" in row["failure"] for row in failed)
     assert all(("failure" in row) == bool(row["failed"]) for row in run.metrics if "failed" in row)
+
+
+def test_a_method_may_do_without_rewards_and_nothing_is_then_evaluated(
+    tiny_config: dict[str, Any], tmp_path: Path
+) -> None:
+    """A preference for sevens, from a program beside the config: they are learnt; its row says what was compared."""
+    program = "def sevens(prompt, first, second):\n    return 0.5 + (first.count('7') - second.count('7')) / 6\n"
+    (tmp_path / "prefer.py").write_text(program, encoding="utf-8")
+    tiny_config |= {"method": {"kind": "spo", "preference": f"{tmp_path}/prefer.py:sevens", "queue": 8}, "rewards": []}
+    run = train(tiny_config, tmp_path / "run", "trainer.steps=25", "trainer.samples=32")
+    assert run.status == "done" and run.evaluation == {} and len(run.metrics) == 25
+    assert {"comparisons", "margin", "ties", "intransitive", "queue_size", "completion_kl"} <= run.metrics[-1].keys()
+    samples = [json.loads(line) for line in (run.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    sevens = [sum(s["completion"].count("7") for s in samples if s["step"] == step) / 32 for step in (1, 25)]
+    assert sevens[0] < 0.7 < 1.5 < sevens[1]
+    with pytest.raises(ConfigError, match="nothing to measure"):
+        rl.evaluate(run.path)
 
 
 def test_a_gradient_that_is_not_a_number_stops_before_the_step(

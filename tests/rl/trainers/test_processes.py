@@ -42,10 +42,17 @@ def launch(config: dict[str, Any], run: Path, processes: int, *, resume: bool = 
     assert [child.wait(timeout=120) for child in children] == [0] * processes
 
 
+METHODS: list[dict[str, Any]] = [
+    {"kind": "grpo", "beta": 0.05},
+    {"kind": "spo", "preference": {"kind": "rewards"}, "beta": 0.05, "queue": 4, "comparisons": 3},
+]
+
+
 @pytest.mark.slow
-def test_two_processes_end_where_one_does(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method["kind"])
+def test_two_processes_end_where_one_does(tiny_config: dict[str, Any], tmp_path: Path, method: dict[str, Any]) -> None:
     tiny_config["trainer"] |= {"iterations": 2, "steps": 3, "lr": 1e-3}
-    tiny_config["method"]["beta"] = 0.05
+    tiny_config["method"] = method
     launch(tiny_config, tmp_path / "one", 1)
     launch(tiny_config, tmp_path / "two", 2)
     one, two = (rows(tmp_path / name) for name in ("one", "two"))

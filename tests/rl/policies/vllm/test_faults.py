@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -260,12 +262,45 @@ def test_our_own_server_is_started_again_and_ends_with_us(
         expected = completions(vllm.generate(BATCH))
         work = started(lambda: vllm.generate(BATCH))
         wait_for(lambda: running(own))
-        os.kill(own.process.pid, signal.SIGKILL)  # the API server alone: its engine is an orphan then
+        [server] = children(own.process.pid)
+        os.kill(server, signal.SIGKILL)  # the API server alone: its engine is an orphan then
         assert completions(work.result(300)) == expected
         assert any("does not answer: starting it again" in line for line in said)
         group = own.process.pid
     wait_for(lambda: not living(group), 10)
     assert not list((tmp_path / "weights").iterdir())
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from rl.policies._vllm.endpoint import Endpoint
+from rl.policies._vllm.launch import OwnServer, server_command
+from rl.policies._vllm.settings import VllmConfig
+if __name__ == "__main__":
+    model, port, log = sys.argv[1:]
+    settings = VllmConfig(port=int(port), context=320)
+    server = OwnServer(server_command(model, settings, dtype="float32"), settings, Path(log), lambda line: None)
+    server.start()
+    server.wait(Endpoint(server.url))
+    print(server.process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_server_ends_with_its_owner_even_if_that_is_killed(tiny: Path, tmp_path: Path):
+    arguments = [sys.executable, "-c", OWNER, str(tiny), str(free_port()), str(tmp_path / "vllm.log")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment) as owner:
+        assert owner.stdout is not None
+        group = int(owner.stdout.readline())
+        assert len(living(group)) > 2  # the keeper, the API server, its engine
+        owner.kill()
+    wait_for(lambda: not living(group), 30)
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def living(group: int) -> list[str]:

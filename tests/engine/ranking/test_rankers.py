@@ -1,0 +1,105 @@
+"""Facts of rankers: a program, a recorded file, and answers that come late or never."""
+
+import json
+
+import pytest
+
+from engine.errors import DataError, EngineError, InputError, UnknownName
+from engine.ranking import ProgramRanker, Ranker, Ranking, RecordedRanker
+
+LONGEST = ProgramRanker(lambda items, question: {one: len(text) for one, text in items.items()})
+
+
+class Slow(Ranker):
+    """Answers at the third look; not at all where the question says so."""
+
+    poll_s = 0.001
+
+    def __init__(self):
+        self.looks, self.items = {}, {}
+
+    def ask(self, items, *, question=""):
+        ticket = question or str(len(self.items))
+        self.items[ticket] = items
+        return ticket
+
+    def poll(self, ticket):
+        self.looks[ticket] = self.looks.get(ticket, 0) + 1
+        is_there = ticket != "never" and self.looks[ticket] >= 3
+        return Ranking.by_score({one: 0.0 for one in self.items[ticket]}) if is_there else None
+
+
+def test_a_program_ranks_by_score_or_by_tiers():
+    assert LONGEST.gather([LONGEST.ask({"a": "x", "b": "xxx", "c": "y"})]) == [Ranking([["b"], ["a", "c"]])]
+    said = ProgramRanker(lambda items, question: Ranking([[question]], [one for one in items if one != question]))
+    tickets = [said.ask({"a": 1, "b": 2}, question=best) for best in "ab"]
+    assert said.gather([*tickets[::-1], tickets[0]]) == [
+        Ranking([["b"]], ["a"]), Ranking([["a"]], ["b"]), Ranking([["a"]], ["b"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", [{"a": 1.0}, Ranking([["a"]]), ["a", "b"], None, Ranking([["a", "b", "c"]])])
+def test_a_program_must_name_what_it_was_shown(answer):
+    with pytest.raises(InputError, match="a, b"):
+        ProgramRanker(lambda items, question: answer).ask({"a": 1, "b": 2})
+
+
+def test_gather_waits_and_an_absent_answer_is_none_or_an_error():
+    slow = Slow()
+    tickets = [slow.ask({"a": 1}), slow.ask({"b": 1}, question="never")]
+    assert slow.gather(tickets[:1]) == [Ranking([["a"]])]
+    assert slow.gather(tickets, deadline_s=0.02) == [Ranking([["a"]]), None]
+    with pytest.raises(EngineError, match="1 of 2 rankings"):
+        slow.gather(tickets, deadline_s=0.0, on_absent="raise")
+
+
+@pytest.mark.parametrize("make", [lambda path: LONGEST, lambda path: RecordedRanker(path, LONGEST)])
+def test_a_ticket_of_another_is_refused(tmp_path, make):
+    with pytest.raises(UnknownName, match="ticket"):
+        make(tmp_path / "votes.jsonl").poll("x")
+
+
+def test_what_was_answered_once_is_answered_again_under_other_ids(tmp_path):
+    path = tmp_path / "votes.jsonl"
+    first = RecordedRanker(path, LONGEST)
+    assert first.gather([first.ask({7: "long", 3: "a"}, question="longest?")]) == [Ranking([[7], [3]])]
+    again = RecordedRanker(path)
+    tickets = [again.ask({"p": "a", "q": "long", "r": "a"}, question="longest?"), again.ask({1: "a", 2: "long"})]
+    known, unknown = again.gather(tickets)
+    assert known == Ranking([["q"], ["p", "r"]])
+    assert unknown.cannot_judge and unknown.ids == (1, 2)
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_late_answers_are_recorded_when_they_come(tmp_path):
+    ranker = RecordedRanker(tmp_path / "votes.jsonl", Slow())
+    ticket = ranker.ask({"x": "same", "y": "same"})
+    assert [ranker.poll(ticket) for _ in range(3)] == [None, None, Ranking([["x", "y"]])]
+    [row] = [json.loads(line) for line in (tmp_path / "votes.jsonl").read_text().splitlines()]
+    assert row["items"] == {"0": "same"}
+
+
+GOOD = {"question": "?", "items": {"a": "x", "b": "y"}, "ranking": {"tiers": [["a"], ["b"]]}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"items": None},
+        {"items": {"a": "x"}},
+        {"items": {"a": "x", "b": "x"}},
+        {"ranking": {"tiers": [["a"], ["a"]]}},
+        {"ranking": None},
+    ],
+)
+def test_a_line_that_holds_no_ranking_is_named(tmp_path, change):
+    path = tmp_path / "votes.jsonl"
+    path.write_text(f"{json.dumps(GOOD)}\n{json.dumps(GOOD | change)}\n")
+    with pytest.raises(DataError, match=r"votes\.jsonl:2"):
+        RecordedRanker(path)
+
+
+def test_a_file_that_is_not_there_is_an_error_unless_it_is_to_be_written(tmp_path):
+    with pytest.raises(DataError, match="no file of rankings"):
+        RecordedRanker(tmp_path / "votes.jsonl")
+    RecordedRanker(tmp_path / "votes.jsonl", LONGEST)
