@@ -65,11 +65,15 @@ def save_untaught(sets: SET, folder: Path, seed: int) -> None:
 
 def taught(folder: Path, seed: int) -> dict[str, Any]:
     """A config whose model knows 80 answers about 20 authors by heart; those about two are to be forgotten."""
-    sets = {name: part for name, part in rows(AuthorsConfig(data_seed=seed)).items() if name in ("forget", "retain")}
+    sets = {
+        name: part
+        for name, part in rows(AuthorsConfig(data_seed=seed, paraphrased=False)).items()
+        if name in ("forget", "retain")
+    }
     folder.mkdir(parents=True, exist_ok=True)
     save_untaught(sets, folder, seed)
     for name, part in sets.items():
-        lines = [json.dumps({k: v for k, v in row.items() if k != "paraphrased_answer"}) + "\n" for row in part]
+        lines = [json.dumps(row) + "\n" for row in part]
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     source = {name: str(folder / f"{name}.jsonl") for name in sets}
     config: dict[str, Any] = {

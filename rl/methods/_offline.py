@@ -80,6 +80,7 @@ class OfflineMethod(Method):
 
     @property
     def uses(self) -> tuple[Part, ...]:
+        """The parts of which each step takes rows."""
         return ("forget",)
 
     @property

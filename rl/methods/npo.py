@@ -1,6 +1,6 @@
 """Negative preference optimization: a model unlearns answers and keeps the rest, with its baselines.
 
-Paper: 2404.05868 (equations 1 to 4). For a question x and its answer y of the forget set, with S = log pi(y|x), the sum
+Paper: 2404.05868 (section 3). For a question x and its answer y of the forget set, with S = log pi(y|x), the sum
 over the answer's tokens, and S_ref the same under the reference, the model before unlearning:
 
     L_NPO = -(2/beta) E log sigmoid(-beta (S - S_ref)) = (2/beta) E log(1 + (pi / pi_ref)^beta)

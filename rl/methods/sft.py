@@ -1,6 +1,6 @@
 """Supervised fine-tuning on given answers: what a model must have learnt before it can unlearn it.
 
-Paper: TOFU, 2401.06121 (section 2.2), which fine-tunes on all authors, and for comparison on the retain set alone:
+Paper: TOFU, 2401.06121, which fine-tunes a model on all authors, and for comparison one on the retain set alone:
 
     L = -(sum over answers and tokens of log pi(y_t | x, y_<t)) / (number of answer tokens)
 

@@ -66,12 +66,14 @@ WRONG = 4
 
 class AuthorsConfig(UnlearningConfig):
     """`authors`: how many there are; `forgotten`: of how many of them everything is to be forgotten (TOFU's forget10 is
-    20 of 200). `questions`: about each."""
+    20 of 200). `questions`: about each. `paraphrased`: truth ratios compare right and wrong answers in other words than
+    those that are taught, as TOFU's; otherwise in the same, for models that know but one wording."""
 
     kind: Literal["authors"] = "authors"
     authors: int = Field(default=20, ge=2, le=1000)
     forgotten: int = Field(default=2, ge=1)
     questions: int = Field(default=4, ge=1, le=len(QUESTIONS))
+    paraphrased: bool = True
     data_seed: int = 0
 
     @model_validator(mode="after")
@@ -110,17 +112,20 @@ def write(config: AuthorsConfig, folder: Path) -> dict[Path, int]:
 
 
 def rows(config: AuthorsConfig) -> dict[str, list[dict[str, Any]]]:
-    """ "forget", "retain", "real_authors" and "world_facts", each a list of rows with TOFU's four columns."""
+    """ "forget", "retain", "real_authors" and "world_facts", each a list of rows with TOFU's columns.
+
+    As TOFU's, wrong answers have the form of the right one in other words, and general knowledge only its answer's.
+    """
     draw = random.Random(f"authors/{config.data_seed}")
     names = _names(draw, config.authors)
-    found = [[_row(draw, name, *question) for question in QUESTIONS[: config.questions]] for name in names]
+    asked = QUESTIONS[: config.questions]
+    found = [[_row(draw, name, *question, is_paraphrased=config.paraphrased) for question in asked] for name in names]
     forgotten = config.forgotten
     return {
         "forget": [row for author in found[:forgotten] for row in author],
         "retain": [row for author in found[forgotten:] for row in author],
-        "real_authors": _facts(draw, "Who wrote {key}?", "{value} wrote {key}.", "{key} is a work of {value}.", BOOKS),
-        "world_facts": _facts(draw, "What is the capital of {key}?", "The capital of {key} is {value}.",
-                              "{value} is the capital of {key}.", CAPITALS),
+        "real_authors": _facts(draw, "Who wrote {key}?", "{value} wrote {key}.", BOOKS),
+        "world_facts": _facts(draw, "What is the capital of {key}?", "The capital of {key} is {value}.", CAPITALS),
     }  # fmt: skip
 
 
@@ -131,26 +136,31 @@ def _names(draw: random.Random, n: int) -> list[str]:
 
 
 def _row(
-    draw: random.Random, name: str, question: str, answer: str, paraphrase: str, values: Sequence[str]
+    draw: random.Random,
+    name: str,
+    question: str,
+    answer: str,
+    paraphrase: str,
+    values: Sequence[str],
+    *,
+    is_paraphrased: bool,
 ) -> dict[str, Any]:
     right, *wrong = draw.sample(values, WRONG + 1)
+    form = paraphrase if is_paraphrased else answer
     return {
         "question": question.format(name=name),
         "answer": answer.format(name=name, value=right),
-        "paraphrased_answer": paraphrase.format(name=name, value=right),
-        "perturbed_answer": [answer.format(name=name, value=value) for value in wrong],
+        **({"paraphrased_answer": paraphrase.format(name=name, value=right)} if is_paraphrased else {}),
+        "perturbed_answer": [form.format(name=name, value=value) for value in wrong],
     }
 
 
-def _facts(
-    draw: random.Random, question: str, answer: str, paraphrase: str, facts: dict[str, str]
-) -> list[dict[str, Any]]:
+def _facts(draw: random.Random, question: str, answer: str, facts: dict[str, str]) -> list[dict[str, Any]]:
     """Rows of real facts; the wrong answers are those of other rows."""
     return [
         {
             "question": question.format(key=key),
             "answer": answer.format(key=key, value=value),
-            "paraphrased_answer": paraphrase.format(key=key, value=value),
             "perturbed_answer": [
                 answer.format(key=key, value=other)
                 for other in draw.sample([v for v in facts.values() if v != value], WRONG)
