@@ -144,10 +144,7 @@ class Stopped(EngineError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """ " Did you mean 'grpo'?" for the nearest of names, or an empty string.
-
-    A name without a folder is compared with what stands behind the folders of the others.
-    """
-    ends = {other if "/" in name else other.rpartition("/")[2]: other for other in names}
-    near = difflib.get_close_matches(name, list(ends), n=1, cutoff=0.6)
+    """ " Did you mean 'grpo'?" for the nearest of names, or an empty string. Of paths their ends are compared."""
+    ends = {known.rpartition("/")[2]: known for known in names}
+    near = difflib.get_close_matches(name.rpartition("/")[2], list(ends), n=1, cutoff=0.6)
     return f" Did you mean '{ends[near[0]]}'?" if near else ""

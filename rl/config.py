@@ -37,6 +37,7 @@ class LoraConfig(Config):
 class ModelConfig(Config):
     """Which model, in which precision; `lora` none trains all weights.
 
+    `name`: a known one, a folder, a hub id, or "path/to/file.py:function", which returns the folder of one.
     `autocast: bfloat16` computes with the weights rounded to bfloat16: of an update smaller than such a step (0.4 to
     0.8 % of a weight) it sees only the weights that it carries over the middle between two values.
     """

@@ -80,7 +80,7 @@ def mixture_of(run: str | Path, chances: Sequence[float] | None = None) -> Mixtu
         raise DataError("the run has no checkpoint", place=str(run), next_step="give the folder of a training run")
     record = checkpoint.read_state(found[-1]).record
     experiment = load(record["config"], near=Path(record["near"]) if record["near"] else None)
-    path = require_model(experiment.config.model.name)
+    path = require_model(experiment.config.model.name, experiment.near)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     members = {}
     for place in found:

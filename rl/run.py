@@ -138,7 +138,7 @@ def serving(
     settings, model = experiment.config.policy.vllm, experiment.config.model
     dtype = model.autocast if model.autocast != "none" else model.dtype
     rank = model.lora.rank if model.lora else 0
-    command = serving_command(require_model(model.name), settings, dtype=dtype, adapter_rank=rank)
+    command = serving_command(require_model(model.name, experiment.near), settings, dtype=dtype, adapter_rank=rank)
     return OwnServer(command, settings, None, say)
 
 

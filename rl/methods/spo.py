@@ -24,8 +24,8 @@ independently, so neither 1/2 nor their mean of g biases it. So the first update
 and with dapo up to its division by the tokens that happened to be sampled. `entropy` is for few possible answers: of
 free text there is so much that a bonus worth having drowns the preference. Hence the default is beta.
 
-Momentum (Adam's first beta) pushes on when the pull of a game has turned. Where the game matters, set
-trainer.betas: [0.0, 0.999]: configs/spo.yaml comes to rest with it, and not with 0.9.
+Momentum (Adam's first beta) pushes on when the pull of a game has turned: three arms under Adam end twice as far from
+the winner with 0.9 as with 0 (a test). Where a preference may go round in a circle, set trainer.betas: [0.0, 0.999].
 
 When it fails: a k that is small against the noise; a judge with a liking for length; an answer that would win and is
 never sampled; a beta so large that the softer game is another game.

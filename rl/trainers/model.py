@@ -15,7 +15,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from engine.errors import EnvironmentMissing
+from engine import gallery
+from engine.errors import EnvironmentMissing, InputError
 from engine.llm.models import model_path
 from rl.config import Experiment, LoraConfig, ModelConfig
 from rl.trainers.seeds import derived_seed
@@ -38,18 +39,31 @@ def accelerator_for_this_launch() -> Accelerator:
     return accelerator
 
 
-def require_model(name: str) -> str:
-    """Where the model's files are; fetched if they are not here. Raises UnknownName and EnvironmentMissing."""
-    path = str(model_path(name))
+def require_model(name: str, near: Path | None = None) -> str:
+    """Where the model's files are; fetched if they are not here, or made by the function "path/to/file.py:function".
+
+    near: the config file, or its folder, beside which that file is looked up first. Raises UnknownName,
+    EnvironmentMissing, and InputError for a file that does not run.
+    """
+    path = str(_made(name, near) if ".py:" in name else model_path(name))
     try:
         AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise EnvironmentMissing(
             f"'{name}' is no model that transformers can load: {str(error).splitlines()[0]}",
-            allowed="a name that `engine model list` shows, a folder in Hugging Face format, or a hub id",
+            allowed="a name that `engine model list` shows, a folder in Hugging Face format, a hub id, or "
+            "path/to/file.py:function that returns such a folder",
             next_step="correct model.name, or fetch the model with `engine model pull`",
         ) from None
     return path
+
+
+def _made(reference: str, near: Path | None) -> object:
+    """The folder that the function of that reference returns."""
+    function = gallery.load(reference, near=near)
+    if not callable(function):
+        raise InputError(f"{reference} is a {type(function).__name__}", allowed="a function that returns a folder")
+    return function()
 
 
 def load_tokenizer(path: str) -> Any:

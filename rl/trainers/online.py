@@ -174,14 +174,20 @@ class OnlineTrainer(Loop):
                 {
                     "step": self.step + 1,
                     "id": group.prompt.id,
-                    "prompt": group.prompt.prompt,
+                    "prompt": self._prompt(group, i),
                     "completion": group.rollouts[i].text,
                     "finish_reason": group.rollouts[i].finish_reason,
                     "reward": group.rewards[i],
                     "rewards": {name: values[i] for name, values in group.reward_parts.items()},
                     "error": window.failure(group, i),
+                    "meta": group.meta,
                 }
             )
+
+    def _prompt(self, group: Group, i: int) -> Any:
+        """What a completion answered: its group's prompt, or the text of its own."""
+        ids = group.rollouts[i].prompt_ids
+        return group.prompt.prompt if ids is None else self.prepared.tokenizer.decode(ids)
 
     def record(self) -> dict[str, Any]:
         window = self.window.state_dict()[0] if self.window is not None else None

@@ -58,7 +58,9 @@ class Prepared:
         if method.trainer == "offline":
             _require_parts(method, source, experiment)
         with _placed(experiment, "model", "name"):
-            model_path = require_model(experiment.config.model.name)
+            model_path = require_model(experiment.config.model.name, near)
+        with _placed(experiment, "method"):
+            method = experiment.method_class(experiment.method, seed=seed, near=near)
         return cls(
             experiment=experiment,
             accelerator=accelerator_for_this_launch(),

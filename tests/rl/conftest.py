@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-SEVENS = """
+REWARDS = """
 def sevens(prompts, completions, completion_ids, **columns):
     return [c.count("7") - 0.1 * len(c) for c in completions]
+
+
+def needs_a_plus(prompts, completions, completion_ids, **columns):
+    return [float(p.startswith("+") and c[:1].isdigit()) for p, c in zip(prompts, completions)]
 """
 
 
@@ -46,7 +50,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             initializer_range=0.2,
         )
         LlamaForCausalLM(config).save_pretrained(folder)
-    (folder / "rewards.py").write_text(SEVENS, encoding="utf-8")
+    (folder / "rewards.py").write_text(REWARDS, encoding="utf-8")
     return folder
 
 

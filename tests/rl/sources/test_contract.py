@@ -8,6 +8,8 @@ from engine.errors import UnknownName
 from rl import sources
 from rl.types import Prompt
 
+ROWS = "def rows():\n    return ({'prompt': f'q{i}', 'answer': str(i)} for i in range(12))\n"
+
 
 @pytest.fixture(params=sources.names())
 def make(request, tmp_path):
@@ -17,11 +19,13 @@ def make(request, tmp_path):
     for name in ("forget", "retain"):
         lines = [json.dumps({"question": f"{name} {i}?", "answer": str(i)}) + "\n" for i in range(6)]
         (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    (tmp_path / "made.py").write_text(ROWS)
     settings = {
         "arithmetic": {},
         "jsonl": {"path": "rows.jsonl", "held_out": 0.25},
         "hf": {"dataset": "rows.jsonl", "held_out": 0.25},
         "rows": {"rows": [{"prompt": f"q{i}", "answer": str(i)} for i in range(12)], "held_out": 0.25},
+        "python": {"rows": "made.py:rows", "held_out": 0.25},
         "reasoning_gym": {"task": "chain_sum", "size": 9, "held_out": 3},
         "unlearning": {"forget": "forget.jsonl", "retain": "retain.jsonl"},
     }

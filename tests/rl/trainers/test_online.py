@@ -13,9 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import rl
-from engine.errors import ConfigError, NonFinite, Stopped
+from engine.errors import ConfigError, NonFinite, Stopped, UnknownName
 from rl import checkpoint
 from rl.config import TrainerConfig
+from rl.run import dry_run
 from rl.trainers.loop import learning_rate
 from rl.trainers.online import OnlineTrainer
 from rl.types import Group, Prompt
@@ -134,6 +135,15 @@ def test_a_method_may_do_without_rewards_and_nothing_is_then_evaluated(
     assert sevens[0] < 0.7 < 1.5 < sevens[1]
     with pytest.raises(ConfigError, match="nothing to measure"):
         rl.evaluate(run.path)
+
+
+def test_a_preference_that_is_not_there_is_met_before_training(tiny_config: dict[str, Any]) -> None:
+    tiny_config["method"] = {"kind": "spo", "preference": "agents/judge.py:jugde"}
+    with pytest.raises(UnknownName, match=r"no function or object 'jugde'\. Did you mean 'judge'"):
+        dry_run(tiny_config)
+    tiny_config["method"]["preference"] = {"kind": "judge", "llm": "gpt"}
+    with pytest.raises(ConfigError, match=r"'gpt' names no model"):
+        dry_run(tiny_config)
 
 
 def test_a_gradient_that_is_not_a_number_stops_before_the_step(

@@ -16,7 +16,9 @@ import pytest
 
 Launch = Callable[..., dict[str, Any]]
 
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+HINTED = Path(__file__).with_name("hinted.jsonl")
+
+VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "iterations": {"trainer": {"iterations": 2, "steps": 5}},
     "minibatches": {"trainer": {"iterations": 2, "minibatches": 2, "steps": 6, "save_every": 3}},
@@ -35,6 +37,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "source": {"max_operand": 1, "held_out": 0},
         "trainer": {"iterations": 2, "steps": 5},
+    },
+    "scaf_grpo": {
+        "method": {"kind": "scaf_grpo", "exempt_steps": 1, "zero_visits": 2, "template": "{hint}{prompt}"},
+        "source": {"kind": "jsonl", "path": str(HINTED)},
+        "rewards": ["needs_a_plus"],
+        "trainer": {"iterations": 2, "steps": 6},
     },
 }
 OFFLINE: dict[str, dict[str, dict[str, Any]]] = {
@@ -67,9 +75,13 @@ def launch() -> Iterator[Launch]:
 
 
 def variant(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The tiny config with those values; a section of another kind is replaced, a reward is one of the tiny model's."""
     config = copy.deepcopy(config)
     for section, values in (VARIANTS | OFFLINE)[name].items():
-        config[section] |= values
+        if section == "rewards":
+            config[section] = [f"{config['model']['name']}/rewards.py:{reward}" for reward in values]
+        else:
+            config[section] = values if "kind" in values else config[section] | values
     return config
 
 

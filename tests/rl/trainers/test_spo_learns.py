@@ -24,8 +24,8 @@ HANDS = (" rock", " paper", " scissors")
 GAME = torch.tensor([[0.5, 0.0, 1.0, 1.0], [1.0, 0.5, 0.0, 1.0], [0.0, 1.0, 0.5, 1.0], [0.0, 0.0, 0.0, 0.5]])
 SCORE = """
 def score(prompts, completions, completion_ids, **columns):
-    worth = {"rock": -0.29, "paper": 0.40, "scissors": 2.90}
-    return [worth.get(c.strip().lower(), -3.02) for c in completions]
+    worth = {"rock": 1.13, "paper": 2.18, "scissors": -0.24}
+    return [worth.get(c.strip().lower(), -3.06) for c in completions]
 """
 
 
@@ -64,7 +64,7 @@ def trained(folder: Path, *overrides: str) -> torch.Tensor:
 @pytest.mark.model
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_circle_ends_mixed_near_the_winner_of_the_softer_game(tmp_path: Path, start: torch.Tensor, seed: int) -> None:
-    assert start[0] < 0.1 and exploitability(start, GAME) > 0.25
+    assert start[0] > 0.5 and exploitability(start, GAME) > 0.25
     last = trained(tmp_path, f"seed={seed}")
     assert last[:3].min() >= 0.1
     assert exploitability(last, GAME) <= 0.2
@@ -73,11 +73,18 @@ def test_a_circle_ends_mixed_near_the_winner_of_the_softer_game(tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.model
+def test_without_regularization_the_last_policy_is_one_answer_that_another_beats(tmp_path: Path) -> None:
+    """It runs after what beats the start, and once it says nothing else there is nothing to compare."""
+    assert exploitability(trained(tmp_path, "method.beta=0"), GAME) >= 0.35
+
+
+@pytest.mark.slow
+@pytest.mark.model
 def test_a_scalar_score_ends_at_one_answer(tmp_path: Path) -> None:
-    """Bradley-Terry scores of the starting model's own comparisons: it rarely says rock, so scissors look best."""
+    """Bradley-Terry scores of the starting model's own comparisons: it mostly says rock, so paper looks best."""
     (tmp_path / "score.py").write_text(SCORE, encoding="utf-8")
     last = trained(tmp_path, "method={kind: grpo}", f"rewards=[{tmp_path}/score.py:score]")
-    assert last[2] >= 0.9
+    assert last[1] >= 0.9
     assert exploitability(last, GAME) >= 0.4
 
 
