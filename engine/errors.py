@@ -15,6 +15,7 @@ EngineError                     exit 1   anything below
 ├── BudgetSpent                 exit 4   nothing is left of a budget
 ├── CheckpointError             exit 1   a checkpoint that is damaged or of another run
 ├── NonFinite                   exit 1   a loss or gradient that is not a number
+├── Collapsed                   exit 1   a model that lost what it should have kept
 └── Stopped                     exit 75  stopped on request, can be resumed
 """
 
@@ -130,6 +131,10 @@ class CheckpointError(EngineError):
 
 class NonFinite(EngineError):
     """A loss or gradient that is not a finite number; the batch was saved."""
+
+
+class Collapsed(EngineError):
+    """Training destroyed more of the model than was allowed; the checkpoints before it are kept."""
 
 
 class Stopped(EngineError):

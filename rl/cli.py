@@ -14,6 +14,8 @@ from engine import gallery
 from engine.errors import EngineError
 
 app = typer.Typer(help="Train the weights of a language model.", no_args_is_help=True)
+data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 policy_app = typer.Typer(help="Serve the policy that a training config samples from.", no_args_is_help=True)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Values to change, as trainer.steps=20.")]
@@ -50,7 +52,7 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="A config (its starting model), a run folder or a checkpoint.")],
     overrides: Overrides = None,
 ) -> None:
-    """Greedy accuracy on the evaluation prompts of the source."""
+    """What the evaluation prompts of the source say: greedy accuracy, or TOFU's measures of given answers."""
     from rl import run
 
     _print_accuracy(run.evaluate(target if target.is_dir() else _file(target), overrides or []))
@@ -72,6 +74,31 @@ def list_methods() -> None:
     terminal = Console()
     terminal.print(table)
     terminal.print(f"\nsources: {', '.join(SOURCES.names())}\nrewards: {', '.join(REWARDS.names())}", markup=False)
+
+
+@data_app.callback()
+def _data() -> None:
+    """A group, although it has one command so far."""
+
+
+@data_app.command()
+def authors(
+    folder: Annotated[Path, typer.Argument(help="Where the files go; made if it is not there.")],
+    number: Annotated[int, typer.Option("--authors", help="How many authors are invented.")] = 20,
+    forgotten: Annotated[int, typer.Option(help="Of how many of them everything is to be forgotten.")] = 2,
+    questions: Annotated[int, typer.Option(help="Questions about each author.")] = 4,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same authors.")] = 0,
+) -> None:
+    """Write invented authors in TOFU's columns: forget, retain, real_authors and world_facts, each a .jsonl file.
+
+    They are those of `source: {kind: authors}` with the same numbers; files are for other programs, and for changing.
+    """
+    from engine.config import Source, validate
+    from rl.sources.authors import AuthorsConfig, write
+
+    values = {"authors": number, "forgotten": forgotten, "questions": questions, "data_seed": seed}
+    for path, count in write(validate(AuthorsConfig, Source("the options", values)), folder).items():
+        typer.echo(f"{path}: {count} rows")
 
 
 @policy_app.callback()
@@ -124,6 +151,9 @@ def _print_accuracy(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] |
     """One line a split: accuracy (before and after, where both are known) and the number of prompts."""
     if not evaluation:
         return
+    if not all("accuracy" in row for row in evaluation.values()):
+        _print_quantities(evaluation, baseline)
+        return
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for title in (
         "split",
@@ -135,4 +165,20 @@ def _print_accuracy(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] |
     for split, row in evaluation.items():
         before = [f"{baseline[split]['accuracy']:.3f}"] if baseline is not None else []
         table.add_row(split, *before, f"{row['accuracy']:.3f}", str(row["n"]), str(row["failed"]))
+    Console().print(table)
+
+
+def _print_quantities(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> None:
+    """One line a set, one column a quantity, with its value before."""
+    names = dict.fromkeys(name for row in evaluation.values() for name in row if name != "n")
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for title in ("set", *(name.replace("_", " ") for name in names)):
+        table.add_column(title)
+    for part, row in evaluation.items():
+        before = (baseline or {}).get(part, {})
+        cells = [
+            (f"{before[name]:.3g} \u2192 " if name in before else "") + f"{row[name]:.3g}" if name in row else ""
+            for name in names
+        ]
+        table.add_row(part, *cells)
     Console().print(table)

@@ -177,6 +177,9 @@ def load(
             allowed="a divisor of trainer.prompts",
         )
     classes = {name: _plugin(origin, name) for name in PLUGIN_SECTIONS}
+    _check_source(classes["method"], classes["source"], sections, origin)
+    if classes["method"].trainer == "offline":
+        _check_offline(sections, origin)
     if classes["method"].needs_rewards and not sections.rewards:
         raise ConfigError(
             f"method '{sections.method['kind']}' learns from rewards, and none is named",
@@ -187,6 +190,44 @@ def load(
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
     )
+
+
+def _check_source(method: Any, source: Any, sections: RunConfig, origin: Source) -> None:
+    """Raise ConfigError for a source that does not give what the method's loop takes."""
+    if method.trainer not in source.trainers:
+        fitting = [name for name in SOURCES.names() if method.trainer in SOURCES.load(name).trainers]
+        raise ConfigError(
+            f"source '{sections.source['kind']}' is for the loop {' or '.join(source.trainers)}, "
+            f"and method '{sections.method['kind']}' is trained by the loop {method.trainer}",
+            place=origin.place(("source", "kind")),
+            allowed=", ".join(fitting),
+        )
+
+
+OFFLINE_POLICY = frozenset({"max_tokens", "stop"})
+
+
+def _check_offline(sections: RunConfig, origin: Source) -> None:
+    """Raise ConfigError for a setting of rollouts, which the offline loop has not: it samples to measure, greedily."""
+    faults: list[tuple[str, ...]] = [("rewards",)] if sections.rewards else []
+    faults += [("policy", key) for key, value in sections.policy if _is_set(PolicyConfig(), key, value)]
+    shared = ("iterations", "minibatches", "control")
+    faults += [("trainer", key) for key in shared if _is_set(TrainerConfig(), key, getattr(sections.trainer, key))]
+    if faults:
+        raise ConfigError(
+            f"method '{sections.method['kind']}' learns from given answers, without rollouts, "
+            f"and {', '.join('.'.join(fault) for fault in faults)} means nothing there",
+            place=origin.place(faults[0]),
+            allowed="of the policy section "
+            + ", ".join(sorted(OFFLINE_POLICY))
+            + ": for the answers that are measured",
+            next_step="take it out",
+        )
+
+
+def _is_set(default: Config, key: str, value: Any) -> bool:
+    is_local = key == "engine" and value == "local"
+    return key not in OFFLINE_POLICY and not is_local and value != getattr(default, key)
 
 
 def _origin(config: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Source:

@@ -18,7 +18,7 @@ from rl.config import Experiment, load
 from rl.policies._vllm.launch import OwnServer
 from rl.policies.vllm import serving_command
 from rl.trainers.console import Console
-from rl.trainers.evaluation import evaluation_rows
+from rl.trainers.loop import Loop
 from rl.trainers.model import require_model
 from rl.trainers.parts import Prepared
 
@@ -31,8 +31,8 @@ class Run:
     """A run as its folder tells it.
 
     `status`: "done", "stopped", "failed", or "running" (also of a run that was killed). `metrics`: the
-    rows of metrics.jsonl. `baseline`, `evaluation`: split -> {"accuracy", "n", "failed"} of the first and
-    the last evaluation. `model_path`: the newest checkpoint, which transformers loads; None before the first.
+    rows of metrics.jsonl. `baseline`, `evaluation`: of the first and the last evaluation, as `evaluate` gives it.
+    `model_path`: the newest checkpoint, which transformers loads; None before the first.
     """
 
     path: Path
@@ -104,12 +104,13 @@ def train(
 def evaluate(
     target: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, is_quiet: bool = False
 ) -> dict[str, dict[str, float]]:
-    """split -> {"accuracy", "n", "failed"}: greedy, of a config's starting model, a run, or a checkpoint.
+    """split -> quantities, of a config's starting model, a run, or a checkpoint: greedy "accuracy", "n" and "failed";
+    on the offline trainer TOFU's measures (rl.trainers.knowledge).
 
     A run is evaluated at its newest sound checkpoint. Raises as `train` does, and ConfigError without rewards.
     """
     experiment, saved = _target(target, overrides)
-    if not experiment.config.rewards:
+    if experiment.method_class.trainer != "offline" and not experiment.config.rewards:
         raise ConfigError(
             "no reward function is named, so there is nothing to measure",
             place=experiment.place("rewards"),
@@ -120,7 +121,7 @@ def evaluate(
     console.say(f"evaluating {saved or prepared.experiment.config.model.name}")
     parts = prepared.built(saved, say=console.say)
     with parts.policy:
-        return evaluation_rows(parts.sampler, prepared.source.evaluation(), prepared.accelerator)
+        return _loop(prepared).measured(parts)
 
 
 def dry_run(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, str]:
@@ -156,14 +157,19 @@ def _train_in(path: Path, folder: RunFolder | None, prepared: Prepared, console:
     if is_resumed:
         console.say(f"going on from {saved}" if saved else "no checkpoint yet: starting at step 0")
     parts = prepared.built(saved, folder=path, say=console.say)
-    trainer_class = importlib.import_module(f"rl.trainers.{prepared.method.trainer}").TRAINER
     with parts.policy:
-        trainer = trainer_class(parts, path, folder, console)
+        trainer = _loop(prepared)(parts, path, folder, console)
         if saved is not None:
             state = checkpoint.read_state(saved)
             _check_steps(prepared, state.record, saved)
             trainer.resume(state)
         trainer.run()
+
+
+def _loop(prepared: Prepared) -> type[Loop]:
+    """The loop that the method is for: rl/trainers/NAME.py binds TRAINER."""
+    loop: type[Loop] = importlib.import_module(f"rl.trainers.{prepared.method.trainer}").TRAINER
+    return loop
 
 
 def _check_steps(prepared: Prepared, record: Mapping[str, Any], saved: Path) -> None:

@@ -88,8 +88,13 @@ def _accuracy(evaluations: list[Row], key: str = "accuracy") -> dict[str, list[t
 
 def _curves(steps: list[Row], evaluations: list[Row]) -> Html:
     """Accuracy and the vital curves first; constant and rarer ones behind a click."""
-    accuracy = [Series(split, curve) for split, curve in _accuracy(evaluations).items()]
-    first = [line_chart(accuracy, title="Accuracy")]
+    first = [
+        line_chart(
+            [Series(split, curve) for split, curve in _accuracy(evaluations, key).items()],
+            title=key.replace("_", " ").capitalize(),
+        )
+        for key in _quantities(evaluations)
+    ]
     rest: list[Html] = []
     for key in [*_TITLES, *sorted(_numeric(steps) - {*_TITLES, "step"})]:
         curve = points(steps, key)
@@ -103,6 +108,12 @@ def _curves(steps: list[Row], evaluations: list[Row]) -> Html:
             details(f"{len(more)} more curves", tag("div", *more, class_="charts")) if more else "",
         ]
     )
+
+
+def _quantities(evaluations: list[Row]) -> list[str]:
+    """What evaluations measured, each a chart with a line a split; the counts `n` and `failed` are none."""
+    records = [record for row in evaluations for record in row["eval"].values() if isinstance(record, dict)]
+    return [name for name in dict.fromkeys(key for record in records for key in record) if name not in ("n", "failed")]
 
 
 def _numeric(rows: list[Row]) -> set[str]:

@@ -13,7 +13,7 @@ from engine.registry import Registry
 from rl.policies._prompts import encode_prompt
 from rl.policies.base import Policy, Setup, check_request
 
-__all__ = ["POLICIES", "Policy", "Setup", "check_request", "encode_prompt", "load", "names", "resolve"]
+__all__ = ["DEFAULT", "POLICIES", "Policy", "Setup", "check_request", "encode_prompt", "load", "names", "resolve"]
 
 POLICIES = Registry("policy engine", package="rl.policies", group="engine.policies", attribute="POLICY")
 

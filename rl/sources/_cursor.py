@@ -14,7 +14,7 @@ class Cursor:
     Its state is three small numbers, so a checkpoint can hold it and a person can read it.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int | str) -> None:
         self.size, self.seed, self.epoch, self.position = size, seed, 0, 0
         self._order = self._permutation()
 

@@ -26,10 +26,11 @@ class Source(ABC):
     """Where prompts come from. Subclasses bind themselves to SOURCE in `rl/sources/KIND.py`.
 
     `Config` is its section. seed: the run's, which fixes the order of training. near: the config file,
-    or its folder, beside which relative paths are looked up first.
+    or its folder, beside which relative paths are looked up first. `trainers`: the loops that it feeds.
     """
 
     Config: ClassVar[type[SourceConfig]]
+    trainers: ClassVar[tuple[str, ...]] = ("online", "zeroth_order")
 
     def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
         self.config, self.seed, self.near = config, seed, near

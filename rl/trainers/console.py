@@ -18,7 +18,26 @@ COLUMNS = (
     ("length_mean", 8, "{:.1f}"),
     ("seconds", 9, "{:.1f}"),
 )
-TITLES = {"reward_mean": "reward", "length_mean": "tokens", "grad_norm": "gradient"}
+OFFLINE_COLUMNS = (
+    ("step", 6, "{:d}"),
+    ("loss", 10, "{:.3f}"),
+    ("nll", 8, "{:.3f}"),
+    ("forget_nll", 8, "{:.3f}"),
+    ("forget_weight", 8, "{:.2f}"),
+    ("retain_nll", 8, "{:.3f}"),
+    ("retain_kl", 8, "{:.3f}"),
+    ("grad_norm", 10, "{:.3f}"),
+    ("seconds", 9, "{:.1f}"),
+)
+TITLES = {
+    "reward_mean": "reward",
+    "length_mean": "tokens",
+    "grad_norm": "gradient",
+    "forget_nll": "forget",
+    "forget_weight": "weight",
+    "retain_nll": "retain",
+    "retain_kl": "KL",
+}
 
 
 class Console:
@@ -26,7 +45,8 @@ class Console:
 
     def __init__(self, steps: int, *, terminal: Terminal | None = None, is_quiet: bool = False) -> None:
         self.terminal = terminal or Terminal(stderr=True, quiet=is_quiet, highlight=False)
-        self.steps, self._has_header, self._seconds = steps, False, 0.0
+        self.steps, self._seconds = steps, 0.0
+        self._columns: list[tuple[str, int, str]] = []
 
     def facts(self, title: str, facts: Mapping[str, str]) -> None:
         """A two-column table of facts."""
@@ -40,12 +60,11 @@ class Console:
         if "eval" in row:
             self.terminal.print(evaluation_line(row))
             return
-        if not self._has_header:
-            self.terminal.print(
-                "".join(TITLES.get(name, name).rjust(width) for name, width, _ in COLUMNS), style="bold"
-            )
-            self._has_header = True
-        cells = [_cell(row.get(name), width, form) for name, width, form in COLUMNS]
+        if not self._columns:
+            self._columns = list(COLUMNS) if "signal" in row else [c for c in OFFLINE_COLUMNS if c[0] in row]
+            header = "".join(TITLES.get(name, name).rjust(width) for name, width, _ in self._columns)
+            self.terminal.print(header, style="bold")
+        cells = [_cell(row.get(name), width, form) for name, width, form in self._columns]
         self.terminal.print("".join(cells) + self._left(row))
 
     def warn(self, text: str) -> None:
@@ -63,9 +82,15 @@ class Console:
 
 
 def evaluation_line(row: Mapping[str, Any]) -> str:
-    """'step 10: train 0.850 of 40, held_out 0.800 of 20'."""
-    splits = ", ".join(f"{name} {part['accuracy']:.3f} of {part['n']}" for name, part in row["eval"].items())
-    return f"step {row['step']}, greedy accuracy: {splits}"
+    """'step 10, greedy accuracy: train 0.850 of 40, held_out 0.800 of 20', or each split's quantities."""
+    if all("accuracy" in part for part in row["eval"].values()):
+        splits = ", ".join(f"{name} {part['accuracy']:.3f} of {part['n']}" for name, part in row["eval"].items())
+        return f"step {row['step']}, greedy accuracy: {splits}"
+    lines = [
+        f"  {name:13}" + ", ".join(f"{key} {value:.3g}" for key, value in part.items() if key != "n")
+        for name, part in row["eval"].items()
+    ]
+    return "\n".join([f"step {row['step']}, what is known:", *lines])
 
 
 def _cell(value: Any, width: int, form: str) -> str:

@@ -198,27 +198,37 @@ class Gradient:
         values = [torch.tensor(window.groups[g].rollouts[i].logprobs) for g, i in rows]
         return padded(values, mask.shape[1]).to(mask.device)
 
-    @contextlib.contextmanager
-    def _as_reference(self) -> Iterator[nn.Module]:
-        if self.reference is not None:
-            yield self.reference
-        else:
-            with self.model.disable_adapter():
-                yield self.model
+    def _as_reference(self) -> contextlib.AbstractContextManager[nn.Module]:
+        return as_reference(self.model, self.reference)
 
     def _reduce(self, totals: Totals) -> None:
         """Add up gradients and sums of all processes."""
         if self.accelerator.num_processes == 1:
             return
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.accelerator.reduce(grad, reduction="sum")
+        sum_gradients(self.model, self.accelerator)
         shares: list[Totals] = gather_object([totals])
         totals.loss = torch.stack([share.loss.to(totals.loss.device) for share in shares]).sum()
         totals.tokens, totals.statistics = torch.zeros_like(totals.tokens), {}
         for share in shares:
             totals.merge(share)
+
+
+@contextlib.contextmanager
+def as_reference(model: Any, reference: nn.Module | None) -> Iterator[nn.Module]:
+    """The reference: a model of its own, or the model itself without its adapter."""
+    if reference is not None:
+        yield reference
+    else:
+        with model.disable_adapter():
+            yield model
+
+
+def sum_gradients(model: nn.Module, accelerator: Any) -> None:
+    """Add up the gradients of all processes; a process may have none."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = accelerator.reduce(grad, reduction="sum")
 
 
 def sampler_statistics(old_logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor) -> dict[str, Tensor]:

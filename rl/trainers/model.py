@@ -32,7 +32,7 @@ def accelerator_for_this_launch() -> Accelerator:
     kind = accelerator.distributed_type.value
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU"):
         raise EnvironmentMissing(
-            f"the online trainer cannot run under accelerate's {kind} yet",
+            f"training cannot run under accelerate's {kind} yet",
             allowed="one process, or data parallel on CPUs or GPUs",
             next_step="launch without FSDP, DeepSpeed and Megatron",
         )
@@ -91,7 +91,13 @@ def load_reference(experiment: Experiment, path: str, device: torch.device) -> n
     """A frozen copy of the starting model; None with LoRA, where disabling the adapters gives it."""
     if experiment.config.model.lora is not None:
         return None
-    return _pretrained(path, experiment.config.model).to(device).eval().requires_grad_(False)
+    return load_frozen(experiment, path, device)
+
+
+def load_frozen(experiment: Experiment, path: str, device: torch.device) -> nn.Module:
+    """A model that is not trained, in the config's precision."""
+    model: nn.Module = _pretrained(path, experiment.config.model).to(device).eval().requires_grad_(False)
+    return model
 
 
 def model_size(experiment: Experiment, path: str) -> tuple[int, int]:

@@ -12,11 +12,11 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from engine.errors import DataError, EngineError, InputError
+from engine.errors import ConfigError, DataError, EngineError, InputError
 from rl.checkpoint import step_of
 from rl.config import Experiment
 from rl.methods.base import Method
-from rl.policies import Policy, Setup, resolve
+from rl.policies import DEFAULT, Policy, Setup, resolve
 from rl.policies import load as load_policy
 from rl.rewards import Reward, Scorer, load_reward, score_groups
 from rl.trainers.evaluation import Sampler
@@ -54,6 +54,9 @@ class Prepared:
         with _placed(experiment, "rewards"):
             _require_columns(rewards, source)
         policy_of(experiment)
+        method = experiment.method_class(experiment.method, seed=seed, near=near)
+        if method.trainer == "offline":
+            _require_parts(method, source, experiment)
         with _placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name, near)
         with _placed(experiment, "method"):
@@ -108,21 +111,38 @@ class Prepared:
     def facts(self) -> dict[str, str]:
         """The numbers that follow from the config, for people."""
         config = self.experiment.config
-        policy, trainer = config.policy, config.trainer
-        iterations = max(trainer.iterations, self.method.iterations)
-        updates = iterations * trainer.minibatches
-        rollouts = trainer.prompts * policy.completions
+        trainer = config.trainer
         total, trained = model_size(self.experiment, self.model_path)
         each = 2 if config.model.dtype == "bfloat16" else 4
         return {
             "model": f"{config.model.name}: {total / 1e6:.1f} M weights, {trained / 1e6:.1f} M trained",
             "method": f"{self.experiment.method.kind} ({self.method.title})",
-            "rollouts a batch": f"{trainer.prompts} prompts x {policy.completions} completions = {rollouts}",
-            "tokens": f"at most {rollouts * policy.max_tokens} sampled, {trainer.micro_batch_tokens} a forward pass",
-            "updates": f"{trainer.steps} steps, {updates} a batch: {-(-trainer.steps // updates)} batches",
+            **(self._offline_facts() if self.method.trainer == "offline" else self._online_facts()),
             "processes": f"{self.accelerator.num_processes} on {self.accelerator.device}",
             "memory": f"{(total + 3 * trained) * each / 2**30:.2f} GiB for weights, gradients and moments",
             "checkpoints": f"{trainer.keep} kept, about {3 * trained * each / 2**30:.2f} GiB each",
+        }
+
+    def _offline_facts(self) -> dict[str, str]:
+        trainer, method = self.experiment.config.trainer, self.method  # type: Any, Any
+        first = method.uses[0]
+        size = len(self.source.parts[first])
+        return {
+            "rows": ", ".join(f"{name} {len(rows)}" for name, rows in self.source.evaluation().items()),
+            "updates": f"{trainer.steps} steps of {trainer.prompts} rows of {' and '.join(method.uses)}",
+            "epochs": f"{trainer.steps * trainer.prompts / size:.1f} of the {size} rows of {first}",
+        }
+
+    def _online_facts(self) -> dict[str, str]:
+        config = self.experiment.config
+        policy, trainer = config.policy, config.trainer
+        iterations = max(trainer.iterations, self.method.iterations)
+        updates = iterations * trainer.minibatches
+        rollouts = trainer.prompts * policy.completions
+        return {
+            "rollouts a batch": f"{trainer.prompts} prompts x {policy.completions} completions = {rollouts}",
+            "tokens": f"at most {rollouts * policy.max_tokens} sampled, {trainer.micro_batch_tokens} a forward pass",
+            "updates": f"{trainer.steps} steps, {updates} a batch: {-(-trainer.steps // updates)} batches",
             "sampler": policy_of(self.experiment).summary(policy),
             "control": trainer.control,
         }
@@ -131,6 +151,8 @@ class Prepared:
 def policy_of(experiment: Experiment) -> type[Policy]:
     """The policy that the config means on this machine. Raises EngineError unless it can do what is asked of it."""
     sampling = experiment.config.policy
+    if experiment.method_class.trainer == "offline":  # the model itself, to measure what it says
+        return load_policy(DEFAULT)
     place = experiment.place("policy", "engine")
     chosen = load_policy(resolve(sampling, place=place), place=place)
     chosen.require(sampling, lambda *path: experiment.place("policy", *path))
@@ -145,6 +167,20 @@ def _placed(experiment: Experiment, *path: str) -> Iterator[None]:
     except EngineError as error:
         error.place = error.place or experiment.place(*path)
         raise
+
+
+def _require_parts(method: Any, source: Any, experiment: Experiment) -> None:
+    """Raise an EngineError for a set that the method uses and the source has not, and for a missing model of it."""
+    for part in method.uses:
+        if not source.parts[part]:
+            raise ConfigError(
+                f"method '{experiment.method.kind}' as set here uses rows to {part}, and there are none",
+                place=experiment.place("source", part),
+                next_step=f"give source.{part}, or choose a variant without it",
+            )
+    if source.config.retain_model is not None:
+        with _placed(experiment, "source", "retain_model"):
+            require_model(source.config.retain_model)
 
 
 def _require_columns(rewards: list[Reward], source: Any) -> None:

@@ -8,7 +8,7 @@ from engine import errors
 from engine.errors import EngineError, ParamError, UnknownName, did_you_mean
 
 DOCUMENTED = {  # the README's table of exit codes
-    "EngineError": 1, "AnswerError": 1, "CheckpointError": 1, "NonFinite": 1,
+    "EngineError": 1, "AnswerError": 1, "CheckpointError": 1, "NonFinite": 1, "Collapsed": 1,
     "InputError": 2, "ConfigError": 2, "DataError": 2, "ParamError": 2, "TraceError": 2, "UnknownName": 2,
     "ReplayError": 2,
     "EnvironmentMissing": 3, "LLMUnavailable": 3, "SandboxUnavailable": 3,
@@ -39,6 +39,13 @@ def test_an_unknown_name_offers_the_nearest_and_all_sorted() -> None:
 
 def test_nothing_is_offered_for_a_name_that_is_near_to_none() -> None:
     assert did_you_mean("zzz", ["grpo", "npo"]) == ""
+
+
+def test_a_folder_does_not_stand_between_a_name_and_the_nearest() -> None:
+    """With the folder, npo.yaml would be nearer: it is shorter."""
+    names = ["configs/grpo.yaml", "configs/npo.yaml"]
+    assert did_you_mean("gpro.yaml", names) == " Did you mean 'configs/grpo.yaml'?"
+    assert did_you_mean("config/gpro.yaml", names) == " Did you mean 'configs/grpo.yaml'?"
 
 
 def test_a_refused_parameter_value_is_also_a_value_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,5 +70,65 @@ def tiny_config(tiny_model: Path) -> dict[str, Any]:
             "save_every": 1,
             "eval_every": 2,
             "micro_batch_tokens": 100,
+        },
+    }
+
+
+def sum_rows(numbers: range) -> list[dict[str, Any]]:
+    """Rows in TOFU's columns, without the answer in other words: numbers, which no pattern tells."""
+    return [
+        {
+            "question": f"{n}+{n}=",
+            "answer": str(n * 37 % 90 + 10),
+            "perturbed_answer": [str((n * 37 + k) % 90 + 10) for k in (11, 29, 53)],
+        }
+        for n in numbers
+    ]
+
+
+@pytest.fixture
+def offline_config(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    """A config of the offline loop for the tiny model: 4 rows to forget, 8 to retain, 4 of general knowledge."""
+    return _offline_settings(tiny_model, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def taught_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model after it has learnt all rows to forget and to retain by heart."""
+    import rl
+
+    folder = tmp_path_factory.mktemp("taught")
+    config = _offline_settings(tiny_model, folder) | {"method": {"kind": "sft"}}
+    config["trainer"] |= {"steps": 120, "prompts": 12, "lr": 2e-2, "save_every": 120, "eval_every": 0}
+    run = rl.train(config, run_dir=folder / "run", is_quiet=True)
+    losses = [row["nll"] for row in run.metrics]
+    assert losses[-1] < 0.05 < 1.0 < losses[0]
+    assert run.model_path is not None
+    return run.model_path
+
+
+def _offline_settings(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    for name, numbers in (("forget", range(10, 14)), ("retain", range(20, 28)), ("facts", range(40, 44))):
+        lines = [json.dumps(row) + "\n" for row in sum_rows(numbers)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return {
+        "model": {"name": str(tiny_model), "autocast": "none"},
+        "method": {"kind": "npo"},
+        "source": {
+            "kind": "unlearning",
+            "template": "{question}",
+            "forget": str(tmp_path / "forget.jsonl"),
+            "retain": str(tmp_path / "retain.jsonl"),
+            "holdout": {"facts": str(tmp_path / "facts.jsonl")},
+            "refusals": ["0", "00"],
+        },
+        "policy": {"max_tokens": 4},
+        "trainer": {
+            "steps": 4,
+            "prompts": 3,
+            "lr": 1e-3,
+            "save_every": 1,
+            "eval_every": 2,
+            "micro_batch_tokens": 24,
         },
     }

@@ -17,6 +17,7 @@ from rl.cli import app
 from rl.config import load
 from rl.methods import load as load_method
 from rl.methods import names
+from rl.methods._offline import Answers, OfflineBatch, OfflineMethod
 from rl.methods.base import Batch, Method, MethodConfig
 from rl.types import Group, Prompt, Rollout
 
@@ -25,6 +26,18 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 @pytest.fixture(params=names())
 def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[name for name in names() if load_method(name).trainer == "online"])
+def online(request: pytest.FixtureRequest) -> str:
+    """A method that learns from rollouts."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[name for name in names() if load_method(name).trainer == "offline"])
+def offline(request: pytest.FixtureRequest) -> str:
+    """A method that learns from given answers."""
     return str(request.param)
 
 
@@ -109,8 +122,8 @@ def test_a_config_names_it_and_the_list_shows_it(name: str):
     )
 
 
-def test_advantages_have_a_place_for_every_completion_and_nothing_for_those_without_reward(name: str):
-    values = advantages(made(name))
+def test_advantages_have_a_place_for_every_completion_and_nothing_for_those_without_reward(online: str):
+    values = advantages(made(online))
     assert "advantages" in values
     for value in values.values():
         assert value.shape[:2] == (3, 4) and value.ndim in (2, 3) and bool(value.isfinite().all())
@@ -118,8 +131,8 @@ def test_advantages_have_a_place_for_every_completion_and_nothing_for_those_with
     assert any(bool(value.any()) for value in values.values())
 
 
-def test_the_loss_is_a_number_with_a_gradient_and_statistics_without(name: str):
-    method = made(name)
+def test_the_loss_is_a_number_with_a_gradient_and_statistics_without(online: str):
+    method = made(online)
     given = batch(method)
     loss, statistics = method.loss(given)
     (gradient,) = torch.autograd.grad(loss, given.logprobs)
@@ -127,8 +140,8 @@ def test_the_loss_is_a_number_with_a_gradient_and_statistics_without(name: str):
     assert all(v.ndim == 0 and not v.requires_grad for v in statistics.values())
 
 
-def test_what_stands_where_there_is_no_token_changes_nothing(name: str):
-    method = made(name)
+def test_what_stands_where_there_is_no_token_changes_nothing(online: str):
+    method = made(online)
     results = []
     for filler in (0.0, -77.0):
         given = batch(method, filler=filler)
@@ -147,7 +160,37 @@ def test_its_state_is_plain_and_comes_back(name: str):
     assert json.loads(json.dumps(other.state_dict())) == state
 
 
-def test_its_metrics_are_numbers(name: str):
-    method = made(name)
+def test_its_metrics_are_numbers(online: str):
+    method = made(online)
     method.advantages(groups())
     assert all(isinstance(value, float) for value in method.metrics.values())
+
+
+def offline_batches(method: OfflineMethod, *, filler: float) -> list[OfflineBatch]:
+    """Four rows of every part that the method uses, of one to three tokens; `filler` stands where there is none."""
+    generator = torch.Generator().manual_seed(0)
+    mask = (torch.arange(3) < torch.tensor([1, 2, 3, 3])[:, None]).float()
+
+    def answers() -> Answers:
+        columns = [-torch.rand(4, 3, generator=generator) for _ in range(3)]
+        logprobs, ref, kl = (c.masked_fill(mask == 0, filler) for c in columns)
+        return Answers(logprobs.requires_grad_(), mask, ref, -kl.detach().requires_grad_())
+
+    return [OfflineBatch(part, answers(), answers() if method.needs_refusals else None, 4, 9) for part in method.uses]
+
+
+def test_the_loss_on_given_answers_is_a_number_with_a_gradient_on_tokens_alone(offline: str):
+    method: Any = made(offline)
+    results = []
+    for filler in (0.0, -77.0):
+        for batch in offline_batches(method, filler=filler):
+            loss, statistics = method.loss(batch)
+            leaves = [batch.answers.logprobs, batch.answers.kl]
+            found = torch.autograd.grad(loss, leaves, allow_unused=True)
+            gradients = [value for value in found if value is not None]
+            assert loss.ndim == 0 and gradients and any(bool(value.any()) for value in gradients)
+            assert all(bool(value.isfinite().all()) for value in gradients)
+            assert all(not bool((value * (batch.answers.mask == 0)).any()) for value in gradients)
+            assert all(v.ndim == 0 and not v.requires_grad for v in statistics.values())
+            results.append([loss.item(), *(v.item() for v in statistics.values())])
+    assert results[: len(results) // 2] == [pytest.approx(row) for row in results[len(results) // 2 :]]

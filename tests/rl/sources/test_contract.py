@@ -16,6 +16,9 @@ def make(request, tmp_path):
     """A function that builds the source anew."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"q{i}", "answer": str(i)}) + "\n" for i in range(12)))
+    for name in ("forget", "retain"):
+        lines = [json.dumps({"question": f"{name} {i}?", "answer": str(i)}) + "\n" for i in range(6)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
     (tmp_path / "made.py").write_text(ROWS)
     settings = {
         "arithmetic": {},
@@ -25,6 +28,7 @@ def make(request, tmp_path):
         "python": {"rows": "made.py:rows", "held_out": 0.25},
         "reasoning_gym": {"task": "chain_sum", "size": 9, "held_out": 3},
         "triplets": {"form": "line", "chat": False, "held_out": "one_line"},
+        "unlearning": {"forget": "forget.jsonl", "retain": "retain.jsonl"},
     }
     kind = sources.load(request.param)
     config = kind.Config(kind=request.param, **settings.get(request.param, {}))
@@ -43,6 +47,11 @@ def test_batches_and_resume(make):
 
 def test_splits_share_no_prompt_and_do_not_depend_on_the_seed(make):
     splits = make().evaluation()
+    if "offline" in make().trainers:
+        assert {"forget", "retain"} <= set(splits)
+        ids = [prompt.id for prompts in splits.values() for prompt in prompts]
+        assert len(ids) == len(set(ids)) and make(seed=5).evaluation() == splits
+        return
     assert set(splits) == {"train", "held_out"}
     held_out = {prompt.id for prompt in splits["held_out"]}
     assert not held_out & {prompt.id for prompt in splits["train"]}

@@ -17,7 +17,8 @@ from engine.errors import ConfigError, NonFinite, Stopped, UnknownName
 from rl import checkpoint
 from rl.config import TrainerConfig
 from rl.run import dry_run
-from rl.trainers.online import OnlineTrainer, learning_rate
+from rl.trainers.loop import learning_rate
+from rl.trainers.online import OnlineTrainer
 from rl.types import Group, Prompt
 
 

@@ -71,5 +71,21 @@ def test_two_processes_end_where_one_does(tiny_config: dict[str, Any], tmp_path:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [{"variant": "npo_kl"}, {"variant": "dpo_idk", "retain": "nll"}])
+def test_two_processes_unlearn_as_one_does(offline_config: dict[str, Any], tmp_path: Path, method: Any) -> None:
+    """An odd number of rows, so that the shares differ."""
+    offline_config["method"] |= method
+    for processes in (1, 2):
+        launch(offline_config, tmp_path / f"{processes}", processes)
+    one, two = (rows(tmp_path / name) for name in ("1", "2"))
+    assert [row.keys() for row in one] == [row.keys() for row in two]
+    for a, b in zip(one, two, strict=True):
+        for key in a.keys() - {"seconds", "eval"}:
+            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-4), key
+        for part, found in a.get("eval", {}).items():
+            assert found == pytest.approx(b["eval"][part], rel=1e-2, abs=1e-3)
+
+
 def rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -45,6 +45,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "trainer": {"iterations": 2, "steps": 6},
     },
 }
+OFFLINE: dict[str, dict[str, dict[str, Any]]] = {
+    "npo": {"method": {"variant": "npo_rt", "beta": 1.0}, "trainer": {"schedule": "linear", "weight_decay": 0.1}},
+    "npo_kl": {"method": {"variant": "npo_kl"}, "model": {"lora": {"rank": 2, "dropout": 0.2}}},
+    "npo_kl_copy": {"method": {"variant": "npo_kl"}, "trainer": {"save_every": 3}},
+    "dpo_idk": {"method": {"variant": "dpo_idk", "retain": "nll"}, "trainer": {"save_every": 2}},
+    "sft": {"method": {"kind": "sft"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +77,7 @@ def launch() -> Iterator[Launch]:
 def variant(config: dict[str, Any], name: str) -> dict[str, Any]:
     """The tiny config with those values; a section of another kind is replaced, a reward is one of the tiny model's."""
     config = copy.deepcopy(config)
-    for section, values in VARIANTS[name].items():
+    for section, values in (VARIANTS | OFFLINE)[name].items():
         if section == "rewards":
             config[section] = [f"{config['model']['name']}/rewards.py:{reward}" for reward in values]
         else:
@@ -111,6 +118,21 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(
     launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     check(launch, variant(tiny_config, name), tmp_path, kills=3)
+
+
+@pytest.mark.parametrize("name", ["npo", "npo_kl", "dpo_idk"])
+def test_killed_and_resumed_offline_runs_end_with_the_same_weights(
+    launch: Launch, offline_config: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    check(launch, variant(offline_config, name), tmp_path, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFLINE)
+def test_offline_runs_killed_at_every_event(
+    launch: Launch, offline_config: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    check(launch, variant(offline_config, name), tmp_path, kills=None)
 
 
 @pytest.mark.slow
