@@ -14,7 +14,7 @@ and falls from there; it is not greatest at one half, though a proposer that can
 expectation near the success where a first right answer among n becomes likely.
 
 What it assumes: an executor that says whether a proposal is valid and an answer right (here engine.sandbox), and a
-model that can propose something valid at first. When it fails: watch azr/valid (few valid proposals), azr/known
+model that can propose something valid at first. When it fails: watch azr/valid (few valid proposals), azr/duplicates
 (the proposer repeats itself), azr/success near 0 or 1 (no signal for the solver) and the sizes of the buffers.
 
 The source `triplets` holds the buffers and words the tasks, the reward `triplet` judges solutions. Valid proposals

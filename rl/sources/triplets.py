@@ -128,10 +128,10 @@ class Triplets(Source):
         """Go on with those buffers."""
         try:
             self.seed, self.drawn = state["seed"], state["drawn"]
-            rows = {task: state["buffers"][task] for task in TASKS}
+            kept = {task: [Triplet.of(row) for row in state["buffers"][task]] for task in TASKS}
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"the checkpoint's source has no buffers of triplets: {error}") from None
-        self.buffers = {task: Buffer(self.config.size, map(Triplet.of, rows[task])) for task in TASKS}
+        self.buffers = {task: Buffer(self.config.size, kept[task]) for task in TASKS}
 
     def _propose(self) -> Prompt:
         number, draws = self.drawn, self._draws()

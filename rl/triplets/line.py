@@ -62,11 +62,8 @@ def question(triplet: Triplet, task: Task) -> str:
         shown = "".join(f"assert {output} == f({given})\n" for given, output in pairs[: triplet.visible])
         return f"{shown}{HEAD}"
     given, output = pairs[0]
-    return (
-        f"{triplet.program}\nprint(f({given})) #"
-        if task == "deduction"
-        else f"{triplet.program}\nassert {output} == f("
-    )
+    last = f"print(f({given})) #" if task == "deduction" else f"assert {output} == f("
+    return f"{triplet.program}\n{last}"
 
 
 def _solution(triplet: Triplet, task: Task) -> str:

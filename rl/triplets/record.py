@@ -57,10 +57,10 @@ class Triplet(Proposal):
 
 
 def _plain(program: str) -> str:
-    """The program in a layout of its own, without comments; as it is where it is nested too deeply for that."""
+    """The program in a layout of its own, without comments; as it is where it cannot be written anew."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.unparse(ast.parse(program))
-    except RecursionError:
+    except (RecursionError, ValueError):  # nested too deeply, or with a number too long to print
         return program

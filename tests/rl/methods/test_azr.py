@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +28,19 @@ def test_learnability_is_highest_at_the_hardest_task_that_is_still_solved():
     )
     with pytest.raises(InputError, match="success rate"):
         learnability_reward(1.5)
+
+
+def test_a_proposer_earns_most_in_expectation_at_a_quarter_not_at_one_half() -> None:
+    """(1-p) - (1-p)^8, whose derivative is 0 at 1 - p = 8^(-1/7), p = .257."""
+
+    def expected(p: float) -> float:
+        chances = [math.comb(8, k) * p**k * (1 - p) ** (8 - k) for k in range(9)]
+        return sum(c * learnability_reward(k / 8) for k, c in enumerate(chances))
+
+    grid = [i / 1000 for i in range(1001)]
+    assert max(grid, key=expected) == pytest.approx(1 - 8 ** (-1 / 7), abs=1e-3)
+    assert expected(0.3) == pytest.approx(0.7 - 0.7**8)
+    assert expected(0.0) == expected(1.0) == 0
 
 
 def test_composite_rewards_are_the_papers():
