@@ -230,11 +230,14 @@ _shared_lock = threading.Lock()
 
 
 def shared() -> Sandbox:
-    """The sandbox of this process, made at the first call; the tier is that of ENGINE_SANDBOX, or "auto"."""
+    """The sandbox of this process, made at the first call; the tier is that of ENGINE_SANDBOX, or "auto".
+
+    It has a worker for each processor, at least two, and starts as many as are needed at once.
+    """
     global _shared
     with _shared_lock:
         if _shared is None or _shared._closed:
-            _shared = Sandbox(tier=os.environ.get("ENGINE_SANDBOX") or "auto")
+            _shared = Sandbox(tier=os.environ.get("ENGINE_SANDBOX") or "auto", workers=max(2, os.cpu_count() or 2))
         return _shared
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from engine.errors import ParamError
 from engine.sandbox import Outcome, imported_modules, shared
-from rl.triplets.literals import written
+from rl.triplets.literals import without_warnings, written
 from rl.triplets.record import FUNCTION, Proposal, Triplet
 
 ALLOWED_IMPORTS = (
@@ -50,8 +49,7 @@ def refused(program: str, limits: Limits) -> str | None:
     if len(program) > limits.max_chars:
         return "long"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             if not imported_modules(program) <= set(limits.imports):
                 return "import"
             body = ast.parse(program).body

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from engine.errors import ParamError
 from engine.sandbox import check_nesting, same
+
+_quiet = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """For parsing what a model wrote, whose odd escapes concern nobody. Filters are the process', so one at a time."""
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def literal(text: str) -> Any:
     """The value of a Python literal. Raises ValueError for everything else, and for what is nested too deeply."""
     try:
         check_nesting(text)
-        with warnings.catch_warnings():  # of escapes in strings, which concern nobody
-            warnings.simplefilter("ignore")
+        with without_warnings():
             return ast.literal_eval(text.strip())
     except (ParamError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"no literal: {error}") from None

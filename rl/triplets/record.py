@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
+
+from rl.triplets.literals import without_warnings
 
 Task = Literal["deduction", "abduction", "induction"]
 TASKS: tuple[Task, ...] = ("deduction", "abduction", "induction")
@@ -59,8 +60,7 @@ class Triplet(Proposal):
 def _plain(program: str) -> str:
     """The program in a layout of its own, without comments; as it is where it cannot be written anew."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             return ast.unparse(ast.parse(program))
     except (RecursionError, ValueError):  # nested too deeply, or with a number too long to print
         return program

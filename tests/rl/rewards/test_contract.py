@@ -9,7 +9,19 @@ from rl import rewards
 from rl.rewards import load_reward, score_groups
 from rl.types import Group, Prompt, Rollout
 
-COLUMNS = {"answer": "7", "task": {"name": "chain_sum", "options": {"size": 1, "seed": 0}, "index": 0}}
+COLUMNS = {
+    "answer": "7",
+    "task": {"name": "chain_sum", "options": {"size": 1, "seed": 0}, "index": 0},
+    "triplet": {
+        "role": "solve",
+        "form": "line",
+        "task": "deduction",
+        "program": "def f(x): return x",
+        "inputs": ["7"],
+        "message": "",
+        "outputs": ["7"],
+    },
+}
 TEXTS = ["7", "7\nand more", "", "\u2028 <answer>7</answer> \U0001f600", "x" * 5000]
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from rl import checkpoint
+
 Launch = Callable[..., dict[str, Any]]
 
 HINTED = Path(__file__).with_name("hinted.jsonl")
@@ -200,3 +202,13 @@ def test_what_a_resumed_run_may_not_change(
     changed["trainer"] |= second
     assert launch(tiny_config, tmp_path / "run")["exit"] == 0
     assert launch(changed, tmp_path / "run", resume=True)["exit"] == code
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(None, marks=pytest.mark.slow)])
+def test_killed_self_play_goes_on_with_its_buffers(
+    launch: Launch, self_play: dict[str, Any], tmp_path: Path, kills: int | None
+) -> None:
+    check(launch, self_play, tmp_path, kills=kills)
+    last = max((tmp_path / "whole" / "checkpoints").glob("step-*"))
+    buffers = checkpoint.read_state(last).record["source"]["buffers"]
+    assert len(buffers["deduction"]) + len(buffers["abduction"]) > 8 + 2  # so the run depended on what it had proposed
