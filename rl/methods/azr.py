@@ -9,13 +9,14 @@ output, abduction the input, induction the program. With s the mean success of n
     A = (R - mu_cell) / sigma_cell, over the tokens of a cell: one of (role, task), six in all
 
 and the clipped policy loss. What it means: the proposer is paid for tasks that the solver can do, but seldom; the
-solver practises on them. r_propose jumps from 0 to its greatest value at the lowest success above 0 (7/8 at n = 8)
-and falls from there; it is not greatest at one half, though a proposer that cannot control s earns most in
-expectation near the success where a first right answer among n becomes likely.
+solver practises on them. r_propose is greatest at the lowest success above 0 (7/8 at n = 8), not at one half. Of a task
+that the solver gets right with the chance p it is (1 - p) - (1 - p)^n on average, which is greatest at
+p = 1 - n^(-1/(n-1)): .26 at n = 8.
 
 What it assumes: an executor that says whether a proposal is valid and an answer right (here engine.sandbox), and a
 model that can propose something valid at first. When it fails: watch azr/valid (few valid proposals), azr/duplicates
-(the proposer repeats itself), azr/success near 0 or 1 (no signal for the solver) and the sizes of the buffers.
+(the proposer repeats itself), azr/learnable (the share of tasks with signal for the solver) and the sizes of the
+buffers. A program near its time limit may be valid in one run and not in the next: then a resumed run differs too.
 
 The source `triplets` holds the buffers and words the tasks, the reward `triplet` judges solutions. Valid proposals
 that are new go into the buffers; each valid one is solved `samples` times, and so are `replay` others of each buffer.
