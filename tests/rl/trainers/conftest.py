@@ -48,7 +48,10 @@ def proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tie_word_embeddings=True,
         )
         model = LlamaForCausalLM(config)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # so that the same model is taught everywhere
         teach(model, tokenizer)
+        torch.set_num_threads(threads)
         model.save_pretrained(folder)
     (folder / "held_out.jsonl").write_text(
         "".join(json.dumps({"program": f"def f(x): return {k}", "inputs": ["1"]}) + "\n" for k in (4, 8))

@@ -20,7 +20,7 @@ def test_a_run_grows_its_buffers_and_tells_what_was_proposed(self_play: dict[str
     run = rl.train(self_play, run_dir=tmp_path / "run", is_quiet=True)
     rows = [row for row in run.metrics if "azr/valid" in row]
     assert len(rows) == 6
-    assert rows[0]["azr/new"] > 0  # as the model was taught
+    assert any(row["azr/new"] > 0 for row in rows)  # as the model was taught
     for row in rows:
         refused = sum(value for name, value in row.items() if name.startswith("azr/refused/"))
         assert row["azr/proposals"] == row["azr/count/propose/deduction"] + row["azr/count/propose/abduction"] == 8
