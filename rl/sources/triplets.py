@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from engine.errors import CheckpointError, ConfigError
 from rl.sources.base import Source, SourceConfig, beside, fixed_sample
 from rl.triplets import ALLOWED_IMPORTS, FORMS, TASKS, Buffer, Limits, Proposal, Task, Triplet, checked, static_fault
-from rl.triplets.library import IDENTITY, Seed, read_seeds, triplets_of
+from rl.triplets.seeds import IDENTITY, Seed, read_seeds, triplets_of
 from rl.types import Prompt
 
 

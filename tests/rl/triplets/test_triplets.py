@@ -6,8 +6,8 @@ import pytest
 
 from engine.errors import DataError
 from rl.triplets import FORMS, TASKS, Limits, Proposal, Triplet, are_right, checked
-from rl.triplets.library import Seed, read_seeds, triplets_of
 from rl.triplets.literals import arguments, literal, written
+from rl.triplets.seeds import Seed, read_seeds, triplets_of
 
 LIMITS = Limits(timeout_s=2.0)
 DOUBLE = "def f(x):\n    return 2 * x"
