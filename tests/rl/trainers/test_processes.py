@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from rl import checkpoint
+
 PROGRAM = """
 import json, sys, torch
 torch.set_num_threads(1)
@@ -85,6 +87,23 @@ def test_two_processes_unlearn_as_one_does(offline_config: dict[str, Any], tmp_p
             assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-4), key
         for part, found in a.get("eval", {}).items():
             assert found == pytest.approx(b["eval"][part], rel=1e-2, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_play_as_one_does(self_play: dict[str, Any], tmp_path: Path) -> None:
+    """Each runs its share of the proposals in a sandbox of its own, and all have the same buffers."""
+    for processes in (1, 2):
+        launch(self_play, tmp_path / f"{processes}", processes)
+    one, two = (rows(tmp_path / name) for name in ("1", "2"))
+    assert [row.keys() for row in one] == [row.keys() for row in two]
+    assert any(row.get("azr/new", 0) > 0 for row in one)
+    for a, b in zip(one, two, strict=True):
+        assert a.get("eval") == b.get("eval")
+        for key in (key for key in a if key != "eval" and not key.startswith("seconds")):
+            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-4), key
+    saved = [tmp_path / name / "checkpoints" / "step-000006" for name in ("1", "2")]
+    buffers = [checkpoint.read_state(path).record["source"] for path in saved]
+    assert buffers[0] == buffers[1]
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
