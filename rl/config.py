@@ -187,6 +187,8 @@ def load(
             allowed="a list of names, as [first_line_equals]; `engine rl list` shows them",
         )
     parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
+    if classes["method"].trainer == "zeroth_order":
+        _check_zeroth_order(sections, parts["method"], origin)
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
     )
@@ -222,6 +224,27 @@ def _check_offline(sections: RunConfig, origin: Source) -> None:
             + ", ".join(sorted(OFFLINE_POLICY))
             + ": for the answers that are measured",
             next_step="take it out",
+        )
+
+
+GRADIENT_SETTINGS = ("iterations", "minibatches", "weight_decay", "betas", "adam_eps", "clip_grad_norm", "control")
+
+
+def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> None:
+    """Raise ConfigError for a setting that the loop of forward passes has not, and for a reward that is not there."""
+    default = TrainerConfig()
+    for key in GRADIENT_SETTINGS:
+        if getattr(sections.trainer, key) != getattr(default, key):
+            raise ConfigError(
+                f"method '{method.kind}' moves by forward passes alone, and trainer.{key} means nothing there",
+                place=origin.place(("trainer", key)),
+                next_step="take it out",
+            )
+    if method.objective == "reward" and not sections.rewards:
+        raise ConfigError(
+            f"method '{method.kind}' is to raise a reward, and none is named",
+            place=origin.place(("rewards",)),
+            allowed="a list of names, as [first_line_equals] (`engine rl list` shows them), or method.objective=loss",
         )
 
 

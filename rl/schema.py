@@ -23,6 +23,11 @@ def check(path: Path, overrides: Sequence[str]) -> str:
             f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "
             f"of {config.trainer.prompts} rows of each set"
         )
+    if getattr(experiment.method, "objective", "reward") == "loss":
+        return (
+            f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "
+            f"of the loss on {config.trainer.prompts} answers"
+        )
     return (
         f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "
         f"of {config.trainer.prompts} prompts x {config.policy.completions} completions"

@@ -1,10 +1,14 @@
-"""Noise that is never stored: it follows from (seed, step, candidate), for a tensor or for tensors by name."""
+"""Noise that is never stored: it follows from (seed, step, candidate), for a tensor or for tensors by name.
+
+A large tensor has its noise in blocks of rows, each from a stream of its own, so that no more than a block of it
+need ever be there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Tensors = dict[str, "Tensor"]
+BLOCK = 1 << 20
+"""Most elements of a block of noise, unless a single row has more."""
 
 
 class Space:
@@ -65,10 +71,29 @@ def noise(like: Tensors, *key: int | str) -> Tensors:
     """
     drawn = {}
     for name, tensor in like.items():
-        source = torch.Generator().manual_seed(stream(*key, name))
-        values = torch.randn(tensor.shape, generator=source, dtype=tensor.dtype)
-        drawn[name] = values.to(tensor.device)
+        parts = [block_noise(tensor, name, rows, key) for rows in row_blocks(tensor)]
+        drawn[name] = (torch.cat(parts).view(tensor.shape) if parts else torch.empty_like(tensor)).to(tensor.device)
     return drawn
+
+
+def row_blocks(tensor: Tensor) -> Iterator[slice]:
+    """The rows (indices of the first dimension) in blocks of at most BLOCK elements; a scalar is one row."""
+    count = len(tensor) if tensor.ndim else 1
+    rows = max(1, BLOCK * count // max(1, tensor.numel()))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def block_noise(
+    tensor: Tensor, name: str, rows: slice, key: tuple[int | str, ...], device: torch.device | str = "cpu"
+) -> Tensor:
+    """Standard normal noise of a block of `row_blocks`, (rows, ...), for the tensor of that name.
+
+    It follows from (key, name, first row) and from the kind of device that draws it. A scalar has one row.
+    """
+    place = (rows.start,) if rows.start else ()
+    source = torch.Generator(device).manual_seed(stream(*key, name, *place))
+    shape = (rows.stop - rows.start, *tensor.shape[1:])
+    return torch.randn(shape, generator=source, dtype=tensor.dtype, device=device)
 
 
 def stream(*key: int | str) -> int:

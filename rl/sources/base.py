@@ -43,6 +43,10 @@ class Source(ABC):
     def evaluation(self) -> dict[str, list[Prompt]]:
         """The prompts to measure on: split -> prompts; "train" and, where there is one, "held_out"."""
 
+    def completion(self, answer: str) -> str:
+        """A given answer as it follows the prompt."""
+        return answer
+
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What a resumed source must know; plain JSON."""
@@ -121,6 +125,16 @@ def require_columns(row: Mapping[str, Any], needed: Sequence[str], place: str) -
                 place=place,
                 allowed=f"the columns there: {', '.join(row)}" if row else "the row is empty",
                 next_step="name the right column in the source section, or add it to the data",
+            )
+
+
+def require_answers(source: Source, place: str) -> None:
+    """Raise DataError unless every prompt that the source evaluates on has an answer, a text in its column."""
+    for row in (row for rows in source.evaluation().values() for row in rows):
+        require_columns(row.columns, ["answer"], place)
+        if not isinstance(row.columns["answer"], str) or not row.columns["answer"]:
+            raise DataError(
+                f"the answer of '{row.id}' is {row.columns['answer']!r:.80}", place=place, allowed="a text, not empty"
             )
 
 

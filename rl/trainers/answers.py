@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,22 +22,25 @@ from rl.types import Prompt
 
 @dataclass
 class Encoder:
-    """Prompts and answers as token ids. An answer ends with the end token. context: the most that both may have."""
+    """Prompts and answers as token ids. context: the most that both may have. ending: the text that an answer ends
+    with; None: the end token."""
 
     tokenizer: Any
     source: Any
     context: int | None = None
+    ending: str | None = None
 
     def pair(self, row: Prompt, answer: str) -> Pair:
         """The row's prompt and an answer to it. Raises DataError where both are longer than the context."""
         prompt = encode_prompt(self.tokenizer, row.prompt)
-        ids = self.tokenizer(self.source.completion(answer), add_special_tokens=False)["input_ids"]
-        pair = (prompt, (*ids, self.tokenizer.eos_token_id))
+        text = self.source.completion(answer) + (self.ending or "")
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        pair = (prompt, (*ids, *([] if self.ending else [self.tokenizer.eos_token_id])))
         length = len(pair[0]) + len(pair[1])
         if self.context is not None and length > self.context:
             raise DataError(
                 f"question and answer have {length} tokens, and the model takes {self.context}",
-                place=row.columns["place"],
+                place=row.columns.get("place", f"the prompt {row.id}"),
                 next_step="shorten them, or train a model with a longer context",
             )
         return pair
@@ -88,17 +91,6 @@ class Forward:
         with torch.no_grad(), self.precision():
             found = greedy_matches(self.model, pairs, max_tokens=self.max_tokens).tolist()
         return [row[: len(answer)] for row, (_, answer) in zip(found, pairs, strict=True)]
-
-    @contextlib.contextmanager
-    def as_evaluated(self) -> Iterator[None]:
-        """Every module in evaluation mode, and back in its own after it."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            yield
-        finally:
-            for module, is_training in modes:
-                module.training = is_training
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast, where it is asked for."""

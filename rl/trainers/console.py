@@ -29,6 +29,15 @@ OFFLINE_COLUMNS = (
     ("grad_norm", 10, "{:.3f}"),
     ("seconds", 9, "{:.1f}"),
 )
+ZEROTH_ORDER_COLUMNS = (
+    ("step", 6, "{:d}"),
+    ("loss", 10, "{:.4f}"),
+    ("reward_mean", 8, "{:.3f}"),
+    ("slope", 10, "{:.3g}"),
+    ("spread", 10, "{:.3g}"),
+    ("points", 8, "{:d}"),
+    ("seconds", 9, "{:.1f}"),
+)
 TITLES = {
     "reward_mean": "reward",
     "length_mean": "tokens",
@@ -61,7 +70,7 @@ class Console:
             self.terminal.print(evaluation_line(row))
             return
         if not self._columns:
-            self._columns = list(COLUMNS) if "signal" in row else [c for c in OFFLINE_COLUMNS if c[0] in row]
+            self._columns = columns_of(row)
             header = "".join(TITLES.get(name, name).rjust(width) for name, width, _ in self._columns)
             self.terminal.print(header, style="bold")
         cells = [_cell(row.get(name), width, form) for name, width, form in self._columns]
@@ -81,10 +90,21 @@ class Console:
         return f"  {left // 60:d}m {left % 60:02d}s left" if left else ""
 
 
+def columns_of(row: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """The columns of a run whose first row this is."""
+    if "signal" in row:
+        return list(COLUMNS)
+    return [column for column in (ZEROTH_ORDER_COLUMNS if "points" in row else OFFLINE_COLUMNS) if column[0] in row]
+
+
 def evaluation_line(row: Mapping[str, Any]) -> str:
     """'step 10, greedy accuracy: train 0.850 of 40, held_out 0.800 of 20', or each split's quantities."""
     if all("accuracy" in part for part in row["eval"].values()):
-        splits = ", ".join(f"{name} {part['accuracy']:.3f} of {part['n']}" for name, part in row["eval"].items())
+        splits = ", ".join(
+            f"{name} {part['accuracy']:.3f} of {part['n']}"
+            + (f" (loss {part['loss']:.4f})" if "loss" in part else "")
+            for name, part in row["eval"].items()
+        )
         return f"step {row['step']}, greedy accuracy: {splits}"
     lines = [
         f"  {name:13}" + ", ".join(f"{key} {value:.3g}" for key, value in part.items() if key != "n")

@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from rl.ops import tofu
 from rl.trainers.answers import Encoder, Forward
 from rl.trainers.evaluation import Sampler
+from rl.trainers.model import as_evaluated
 from rl.types import Prompt
 
 Row = dict[str, float]
@@ -69,7 +70,7 @@ class Examiner:
     def known(self, rows: Sequence[Prompt]) -> list[Known]:
         """Each row's measures."""
         own = list(rows)[self.accelerator.process_index :: self.accelerator.num_processes]
-        with self.forward.as_evaluated():
+        with as_evaluated(self.forward.model):
             found = self._known(own) if own else []
         if self.accelerator.num_processes == 1:
             return found
@@ -78,7 +79,7 @@ class Examiner:
 
     def ratios(self, rows: Sequence[Prompt]) -> list[float]:
         """The truth ratios of the rows that have wrong answers; all of them on each process."""
-        with self.forward.as_evaluated():
+        with as_evaluated(self.forward.model):
             means = self._means([row for row in rows if row.columns.get("perturbed_answer")])
         return [tofu.truth_ratio(mean[1], mean[2:]) for mean in means]
 

@@ -127,6 +127,18 @@ def quiet_progress() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextlib.contextmanager
+def as_evaluated(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode, and back in its own after it."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
+
+
 def _adapted(base: Any, experiment: Experiment, checkpoint: Path | None) -> Any:
     if checkpoint is not None:
         return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)

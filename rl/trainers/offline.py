@@ -25,7 +25,7 @@ from rl.trainers.console import Console
 from rl.trainers.gradient import sum_gradients
 from rl.trainers.knowledge import ALL, Examiner, Row
 from rl.trainers.loop import Loop, below
-from rl.trainers.model import load_frozen, require_model
+from rl.trainers.model import as_evaluated, load_frozen, require_model
 from rl.trainers.parts import Parts
 from rl.types import Prompt
 
@@ -133,7 +133,7 @@ class OfflineTrainer(Loop):
         own = list(range(accelerator.process_index, len(pairs), accelerator.num_processes))
         known = torch.zeros(len(pairs), max(len(answer) for _, answer in pairs), device=accelerator.device)
         if own:
-            with torch.no_grad(), self.forward.as_evaluated():
+            with torch.no_grad(), as_evaluated(self.model):
                 found = self.forward.logprobs([pairs[i] for i in own])
             known[torch.tensor(own, device=known.device), : found.shape[1]] = found
         shared: Tensor = known if accelerator.num_processes == 1 else accelerator.reduce(known, reduction="sum")

@@ -28,6 +28,7 @@ from rl.trainers.model import (
     model_size,
     require_model,
 )
+from rl.sources.base import require_answers
 from rl.types import Group, Prompt, Rollout
 
 
@@ -57,6 +58,8 @@ class Prepared:
         method = experiment.method_class(experiment.method, seed=seed, near=near)
         if method.trainer == "offline":
             _require_parts(method, source, experiment)
+        if method.trainer == "zeroth_order" and method.config.objective == "loss":
+            require_answers(source, experiment.place("source"))
         with _placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name, near)
         with _placed(experiment, "method"):
@@ -111,16 +114,46 @@ class Prepared:
     def facts(self) -> dict[str, str]:
         """The numbers that follow from the config, for people."""
         config = self.experiment.config
-        trainer = config.trainer
         total, trained = model_size(self.experiment, self.model_path)
         each = 2 if config.model.dtype == "bfloat16" else 4
         return {
             "model": f"{config.model.name}: {total / 1e6:.1f} M weights, {trained / 1e6:.1f} M trained",
             "method": f"{self.experiment.method.kind} ({self.method.title})",
-            **(self._offline_facts() if self.method.trainer == "offline" else self._online_facts()),
+            **self._loop_facts(),
             "processes": f"{self.accelerator.num_processes} on {self.accelerator.device}",
-            "memory": f"{(total + 3 * trained) * each / 2**30:.2f} GiB for weights, gradients and moments",
-            "checkpoints": f"{trainer.keep} kept, about {3 * trained * each / 2**30:.2f} GiB each",
+            **self._memory_facts(total * each / 2**30, trained * each / 2**30),
+        }
+
+    def _loop_facts(self) -> dict[str, str]:
+        facts = {
+            "online": self._online_facts,
+            "offline": self._offline_facts,
+            "zeroth_order": self._zeroth_order_facts,
+        }
+        return facts[self.method.trainer]()
+
+    def _memory_facts(self, total: float, trained: float) -> dict[str, str]:
+        """What weights take, in GiB."""
+        keep = self.experiment.config.trainer.keep
+        if self.method.trainer == "zeroth_order":
+            return {
+                "memory": f"{total:.2f} GiB for weights, no gradients and no moments",
+                "checkpoints": f"{keep} kept, about {trained:.2f} GiB each",
+            }
+        return {
+            "memory": f"{total + 3 * trained:.2f} GiB for weights, gradients and moments",
+            "checkpoints": f"{keep} kept, about {3 * trained:.2f} GiB each",
+        }
+
+    def _zeroth_order_facts(self) -> dict[str, str]:
+        config, method = self.experiment.config, self.method  # type: Any, Any
+        trainer, policy = config.trainer, config.policy
+        is_loss = method.config.objective == "loss"
+        completions = f"{policy.completions} completions of each of {trainer.prompts} prompts"
+        return {
+            "objective": f"the loss of {trainer.prompts} answers" if is_loss else f"the reward of {completions}",
+            "updates": f"{trainer.steps} steps",
+            "sampler": policy_of(self.experiment).summary(policy),
         }
 
     def _offline_facts(self) -> dict[str, str]:
