@@ -189,6 +189,8 @@ def load(
     parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
     if classes["method"].trainer == "zeroth_order":
         _check_zeroth_order(sections, parts["method"], origin)
+        if classes["method"].moves_values:
+            _check_constant_rate(sections, origin)
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
     )
@@ -246,6 +248,18 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
             place=origin.place(("rewards",)),
             allowed="a list of names, as [first_line_equals] (`engine rl list` shows them), or method.objective=loss",
         )
+
+
+def _check_constant_rate(sections: RunConfig, origin: Source) -> None:
+    """Raise ConfigError for learning rates that change, where a run is replayed at one."""
+    for key in ("schedule", "warmup_steps"):
+        if getattr(sections.trainer, key) != getattr(TrainerConfig(), key):
+            raise ConfigError(
+                f"method '{sections.method['kind']}' finds the length of a step by its line search, "
+                f"and trainer.{key} means nothing there",
+                place=origin.place(("trainer", key)),
+                next_step="take it out",
+            )
 
 
 def _is_set(default: Config, key: str, value: Any) -> bool:

@@ -1,4 +1,5 @@
-"""What the zeroth-order loop measures at a point: the loss of given answers, or the rewards of sampled completions."""
+"""What the zeroth-order loop measures at a point: the loss of given answers, the rewards of sampled completions, or
+what a ranker is shown of these."""
 
 from __future__ import annotations
 
@@ -51,10 +52,20 @@ class SampledReward:
     def measured(self, rows: Sequence[Prompt], step: int) -> Measured:
         """Minus the mean reward, and the completions to show."""
         seeds = [derived_seed(self.sampler.seed, "points", step, i) for i in range(len(rows))]
-        groups = self.sampler.scored(rows, self.sampler.config.completions, seeds)
+        groups = self._groups(rows, seeds)
         known = [reward for group in groups for reward in group.rewards if reward is not None]
         loss = -math.fsum(known) / len(known) if known else math.nan
         return Measured(loss, shown(groups))
+
+    def _groups(self, rows: Sequence[Prompt], seeds: Sequence[int]) -> list[Group]:
+        return self.sampler.scored(rows, self.sampler.config.completions, seeds)
+
+
+class Samples(SampledReward):
+    """The completions alone: nothing is measured, and somebody who is shown them ranks."""
+
+    def _groups(self, rows: Sequence[Prompt], seeds: Sequence[int]) -> list[Group]:
+        return self.sampler.unscored(rows, self.sampler.config.completions, seeds)
 
 
 def shown(groups: Sequence[Group]) -> str:

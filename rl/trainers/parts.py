@@ -19,6 +19,7 @@ from rl.methods.base import Method
 from rl.policies import DEFAULT, Policy, Setup, resolve
 from rl.policies import load as load_policy
 from rl.rewards import Reward, Scorer, load_reward, score_groups
+from rl.sources.base import require_answers
 from rl.trainers.evaluation import Sampler
 from rl.trainers.model import (
     accelerator_for_this_launch,
@@ -28,7 +29,6 @@ from rl.trainers.model import (
     model_size,
     require_model,
 )
-from rl.sources.base import require_answers
 from rl.types import Group, Prompt, Rollout
 
 
@@ -148,10 +148,14 @@ class Prepared:
     def _zeroth_order_facts(self) -> dict[str, str]:
         config, method = self.experiment.config, self.method  # type: Any, Any
         trainer, policy = config.trainer, config.policy
-        is_loss = method.config.objective == "loss"
         completions = f"{policy.completions} completions of each of {trainer.prompts} prompts"
+        objectives = {
+            "loss": f"the loss of {trainer.prompts} answers",
+            "reward": f"the reward of {completions}",
+            "samples": f"what a ranker says of {completions}",
+        }
         return {
-            "objective": f"the loss of {trainer.prompts} answers" if is_loss else f"the reward of {completions}",
+            "objective": objectives[method.config.objective],
             "updates": f"{trainer.steps} steps",
             "sampler": policy_of(self.experiment).summary(policy),
         }

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from engine.errors import DataError, NonFinite
+from engine.errors import DataError, EngineError, InputError, NonFinite, Stopped
 from engine.runs import RunFolder, read_lines, write_json
 from rl.config import Experiment
 from rl.methods._zeroth_order import Measured, Point, Slope, ZerothOrderMethod
@@ -28,10 +28,12 @@ from rl.trainers.directions import Directions
 from rl.trainers.evaluation import evaluation_rows
 from rl.trainers.loop import Loop, below
 from rl.trainers.model import as_evaluated
-from rl.trainers.objectives import AnswerLoss, Objective, SampledReward
+from rl.trainers.objectives import AnswerLoss, Objective, SampledReward, Samples
 from rl.trainers.parts import Parts
 from rl.trainers.variables import Live, Placed, Variables, trained
 from rl.types import Prompt
+
+T = TypeVar("T")
 
 
 class ZerothOrderTrainer(Loop):
@@ -44,6 +46,7 @@ class ZerothOrderTrainer(Loop):
         experiment = self.prepared.experiment
         self.objective = objective_of(parts)
         self.variables = variables_of(experiment, self.model, self.method, self.prepared.accelerator.device)
+        self.method.rate, self.method.awaited = self.config.lr, self._awaited
         self.method.begin(self.variables.x)
         self.pushes = 0
 
@@ -53,7 +56,21 @@ class ZerothOrderTrainer(Loop):
         super().run()
 
     def one_step(self) -> None:
-        """One move, its row, and the evaluation that is due."""
+        """One move, its row, and the evaluation that is due. Raises Stopped, with nothing changed, where nobody answers
+        or the policy's servers stay away."""
+        batches = self.source.state_dict()
+        try:
+            self._move()
+        except Stopped:
+            self.source.load_state_dict(batches)
+            raise
+        if self.is_evaluated:
+            self.is_whole = False
+            self.evaluate()
+            self.is_whole = True
+
+    def _move(self) -> None:
+        """Measure, move, and log it."""
         started = time.perf_counter()
         rate = self.set_learning_rate()
         rows = self.source.batch(self.config.prompts)
@@ -69,13 +86,11 @@ class ZerothOrderTrainer(Loop):
             **self.method.metrics,
             "points": len(points),
             "lr": rate,
-            "terms": [list(term) for term in move.terms],
+            **({} if self.method.moves_values else {"terms": [list(term) for term in move.terms]}),
             "seconds": time.perf_counter() - started,
         }
         self.log(row)
         self._samples(measured)
-        if self.is_evaluated:
-            self.evaluate()
 
     def _measured(self, points: Sequence[Point | Slope], rows: Sequence[Prompt]) -> list[Measured]:
         """What was found at every point; of several processes each looks at its share."""
@@ -94,6 +109,33 @@ class ZerothOrderTrainer(Loop):
             if self.objective_samples:
                 self._push()
             return self.objective.measured(rows, self.step)
+
+    def _awaited(self, poll: Callable[[], T | None]) -> T:
+        """What poll returns in the main process once that is not None, in all of them. Raises Stopped on request."""
+        while True:
+            found, error = self._from_main(poll)
+            if error is not None:
+                raise error
+            if found is not None:
+                return found
+            if self._agreed(self.stop.reason):
+                raise self.stop.raised(self.step, self.run_path)
+
+    def _from_main(self, poll: Callable[[], T | None]) -> tuple[T | None, Exception | None]:
+        """What poll returns, or the error that it raises, in the main process; in all processes."""
+        outcome: list[Any] = [(None, None)]
+        if self.prepared.accelerator.is_main_process:
+            try:
+                outcome = [(poll(), None)]
+            except Exception as error:
+                outcome = [(None, error)]
+        if self.prepared.accelerator.num_processes > 1:
+            own, told = outcome[0][1], outcome[0][1] and EngineError(f"the main process: {outcome[0][1]}")
+            outcome = [(outcome[0][0], told)]
+            broadcast_object_list(outcome)
+            outcome = [(outcome[0][0], own or outcome[0][1])]
+        found: tuple[T | None, Exception | None] = outcome[0]
+        return found
 
     def _slope(self, number: int, rows: Sequence[Prompt]) -> float:
         """The derivative of the loss along a direction."""
@@ -137,6 +179,8 @@ class ZerothOrderTrainer(Loop):
         """The mean of what was found at the points, as a loss or as a reward."""
         known = [found.loss for found in measured if not math.isnan(found.loss)]
         mean = math.fsum(known) / len(known) if known else None
+        if isinstance(self.objective, Samples):
+            return {}
         return {"reward_mean": None if mean is None else -mean} if self.objective_samples else {"loss": mean}
 
     def _samples(self, measured: Sequence[Measured]) -> None:
@@ -176,14 +220,16 @@ class ZerothOrderTrainer(Loop):
 
     def take_up(self, record: dict[str, Any], place: int, tensors: dict[str, Tensor]) -> None:
         self.variables.load_tensors(below(tensors, "variables/"))
+        self.method.begin(self.variables.start)
 
 
 def objective_of(parts: Parts) -> Objective:
     """What the config measures."""
     prepared = parts.prepared
     config = prepared.experiment.config
-    if prepared.experiment.method.objective == "reward":
-        return SampledReward(parts.sampler)
+    kinds = {"reward": SampledReward, "samples": Samples}
+    if kind := kinds.get(prepared.experiment.method.objective):
+        return kind(parts.sampler)
     autocast = torch.bfloat16 if config.model.autocast == "bfloat16" else None
     context = getattr(parts.model.config, "max_position_embeddings", None)
     ending = config.policy.stop[0] if config.policy.stop else None
@@ -198,9 +244,13 @@ def variables_of(
     seed, settings = experiment.config.seed, experiment.method
     begin_adapters(model, seed)
     directions = Directions(method, seed, device)
-    if is_live(experiment):
+    if is_live(experiment) and not method.moves_values:
         return Live(model, directions)
-    return Placed(model, directions, dims=settings.space.dims, seed=seed)
+    try:
+        return Placed(model, directions, dims=settings.space.dims, seed=seed)
+    except InputError as error:
+        error.place = error.place or experiment.place("method", "space", "dims")
+        raise
 
 
 def is_live(experiment: Experiment) -> bool:
