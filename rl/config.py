@@ -155,6 +155,12 @@ class Experiment:
         data = self.config.model_dump(mode="json", exclude={"run_dir"})
         return data | {"method": self.method.model_dump(mode="json"), "source": self.source.model_dump(mode="json")}
 
+    @property
+    def has_soft_prompt(self) -> bool:
+        """Whether vectors before every prompt are what is trained."""
+        space = getattr(self.method, "space", None)
+        return space is not None and space.of == "soft_prompt"
+
     def place(self, *path: str | int) -> str:
         """Where the value at that path was set."""
         return self.origin.place(path)
@@ -242,6 +248,12 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
                 place=origin.place(("trainer", key)),
                 next_step="take it out",
             )
+    if method.space.of == "soft_prompt" and sections.model.lora is not None:
+        raise ConfigError(
+            "of a soft prompt its vectors are trained, and adapters as well were asked for",
+            place=origin.place(("model", "lora")),
+            allowed="null, or method.space.of=weights",
+        )
     if method.objective == "reward" and not sections.rewards:
         raise ConfigError(
             f"method '{method.kind}' is to raise a reward, and none is named",

@@ -79,10 +79,11 @@ def train(
     """
     experiment = load(config, overrides)
     prepared = Prepared.of(experiment)
+    facts = prepared.facts()
     console = Console(experiment.config.trainer.steps, is_quiet=is_quiet or not prepared.accelerator.is_main_process)
     folder = _open(prepared, run_dir, resume) if prepared.accelerator.is_main_process else None
     path = Path(_from_main(str(folder.path) if folder else ""))
-    console.facts(f"training into {path}", prepared.facts())
+    console.facts(f"training into {path}", facts)
     try:
         _train_in(path, folder, prepared, console, is_resumed=resume)
     except BaseException as error:

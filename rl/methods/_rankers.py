@@ -96,8 +96,7 @@ def _recorded_path(name: str, near: Path | None, *, is_made: bool) -> Path:
     found = next((path for path in tried if path.is_file()), None)
     if found is None and not is_made:
         raise DataError(
-            f"there is no file of rankings '{name}'",
-            place=str(tried[0]),
+            f"there is no file of rankings '{name}' at {' or '.join(map(str, tried))}",
             next_step="correct method.ranker.path, or name who is asked first: method.ranker.behind",
         )
     return found or tried[0]

@@ -29,6 +29,7 @@ from rl.trainers.model import (
     model_size,
     require_model,
 )
+from rl.trainers.soft_prompt import prefix_of
 from rl.types import Group, Prompt, Rollout
 
 
@@ -102,7 +103,7 @@ class Prepared:
         except BaseException:
             policy.close()
             raise
-        sampler = Sampler(policy, self.tokenizer, self.scorer, config.policy, config.seed)
+        sampler = Sampler(policy, self.tokenizer, self.scorer, config.policy, config.seed, prefix_of(model))
         return Parts(prepared=self, model=model, reference=reference, policy=policy, sampler=sampler)
 
     def _run_token(self) -> str:
@@ -191,7 +192,16 @@ def policy_of(experiment: Experiment) -> type[Policy]:
     if experiment.method_class.trainer == "offline":  # the model itself, to measure what it says
         return load_policy(DEFAULT)
     place = experiment.place("policy", "engine")
-    chosen = load_policy(resolve(sampling, place=place), place=place)
+    if experiment.has_soft_prompt:
+        if sampling.engine not in ("auto", DEFAULT):
+            raise ConfigError(
+                f"a soft prompt is vectors, and the policy {sampling.engine} takes token ids of its vocabulary alone",
+                place=place,
+                allowed=DEFAULT,
+            )
+        chosen = load_policy(DEFAULT)
+    else:
+        chosen = load_policy(resolve(sampling, place=place), place=place)
     chosen.require(sampling, lambda *path: experiment.place("policy", *path))
     return chosen
 

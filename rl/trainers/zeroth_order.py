@@ -30,6 +30,7 @@ from rl.trainers.loop import Loop, below
 from rl.trainers.model import as_evaluated
 from rl.trainers.objectives import AnswerLoss, Objective, SampledReward, Samples
 from rl.trainers.parts import Parts
+from rl.trainers.soft_prompt import bare, prefix_of, save_soft_prompt
 from rl.trainers.variables import Live, Placed, Variables, trained
 from rl.types import Prompt
 
@@ -218,6 +219,12 @@ class ZerothOrderTrainer(Loop):
     def tensors(self) -> dict[str, Tensor]:
         return {f"variables/{name}": tensor for name, tensor in self.variables.tensors().items()}
 
+    def _save_model(self, path: Path) -> None:
+        """The model that transformers loads, and beside it what that cannot hold."""
+        with bare(self.model):
+            super()._save_model(path)
+        save_soft_prompt(self.model, path)
+
     def take_up(self, record: dict[str, Any], place: int, tensors: dict[str, Tensor]) -> None:
         self.variables.load_tensors(below(tensors, "variables/"))
         self.method.begin(self.variables.start)
@@ -234,7 +241,8 @@ def objective_of(parts: Parts) -> Objective:
     context = getattr(parts.model.config, "max_position_embeddings", None)
     ending = config.policy.stop[0] if config.policy.stop else None
     forward = Forward(parts.model, autocast, config.trainer.micro_batch_tokens)
-    return AnswerLoss(forward, Encoder(prepared.tokenizer, prepared.source, context, ending))
+    encoder = Encoder(prepared.tokenizer, prepared.source, context, ending, prefix_of(parts.model))
+    return AnswerLoss(forward, encoder)
 
 
 def variables_of(
