@@ -12,6 +12,7 @@ from engine.config import Config
 from engine.errors import ConfigError, DataError
 from engine.llm import resolve
 from engine.ranking import JudgeRanker, ProgramRanker, Ranker, RecordedRanker
+from engine.ranking.judge import INSTRUCTION
 
 
 class ScoresConfig(Config):
@@ -72,8 +73,9 @@ def ranker_of(config: Any, *, k: int, seed: int, near: Path | None = None) -> Ra
     EnvironmentMissing for a language model that is not there.
     """
     if isinstance(config, JudgeRankerConfig):
-        told = {} if config.instruction is None else {"instruction": config.instruction}
-        return JudgeRanker(resolve(config.llm), k=k, seed=seed, is_balanced=config.both_orders, **told)
+        instruction = INSTRUCTION if config.instruction is None else config.instruction
+        llm = resolve(config.llm)
+        return JudgeRanker(llm, k=k, instruction=instruction, is_balanced=config.both_orders, seed=seed)
     if isinstance(config, RecordedRankerConfig):
         behind = None if config.behind is None else ranker_of(config.behind, k=k, seed=seed, near=near)
         return RecordedRanker(_recorded_path(config.path, near, is_made=behind is not None), behind)

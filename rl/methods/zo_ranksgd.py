@@ -184,7 +184,7 @@ class ZoRankSgd(ZerothOrderMethod):
         """What the ranker says of the candidates; of whom nothing is known is not in it."""
         if self.is_scored:
             return self._by_scores({one: measured.loss for one, measured in found.items()})
-        same: dict[str, list[Id]] = {}
+        same: dict[str, list[Id]] = {}  # what the model writes -> the candidates with which it does
         for one, measured in found.items():
             same.setdefault(measured.shown, []).append(one)
         self.metrics = {"distinct": float(len(same))}
@@ -197,7 +197,7 @@ class ZoRankSgd(ZerothOrderMethod):
         return _required(answer, ids).renamed(ids)
 
     def _by_scores(self, losses: Mapping[str, float]) -> Ranking:
-        known = {one: loss for one, loss in losses.items() if not math.isnan(loss)}
+        known: dict[Id, float] = {one: loss for one, loss in losses.items() if not math.isnan(loss)}
         self.metrics = {"best": min(known.values(), default=math.nan), "distinct": float(len(set(known.values())))}
         if not known or (len(known) < len(losses) and self.config.objective == "loss"):
             raise NonFinite(
@@ -210,7 +210,7 @@ class ZoRankSgd(ZerothOrderMethod):
         assert ranking is not None
         return ranking
 
-    def _answer(self, shown: Mapping[str, str]) -> Ranking | None:
+    def _answer(self, shown: Mapping[Id, str]) -> Ranking | None:
         """The ranker's answer; None where it did not come and is done without. Raises Stopped where it is not."""
         deadline_s = self.config.deadline_s
         end = math.inf if deadline_s is None else time.monotonic() + deadline_s

@@ -56,15 +56,14 @@ class Prepared:
         with _placed(experiment, "rewards"):
             _require_columns(rewards, source)
         policy_of(experiment)
-        method = experiment.method_class(experiment.method, seed=seed, near=near)
+        with _placed(experiment, "method"):
+            method = experiment.method_class(experiment.method, seed=seed, near=near)
         if method.trainer == "offline":
             _require_parts(method, source, experiment)
         if method.trainer == "zeroth_order" and method.config.objective == "loss":
             require_answers(source, experiment.place("source"))
         with _placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name, near)
-        with _placed(experiment, "method"):
-            method = experiment.method_class(experiment.method, seed=seed, near=near)
         return cls(
             experiment=experiment,
             accelerator=accelerator_for_this_launch(),
