@@ -179,6 +179,21 @@ def test_an_answer_that_does_not_come_stops_the_run_or_is_done_without(
     assert strip(run) == strip(whole)
 
 
+def test_a_run_that_waits_for_an_answer_can_be_stopped(
+    config: dict[str, Any], rankers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(zo_ranksgd, "SLICE_S", 0.05)
+    stop = tmp_path / "run" / "STOP"
+    rankers.write_text(
+        f"{RANKERS}\n\nclass Stopping(Silent):\n    def ask(self, items, *, question=''):\n"
+        f"        open({str(stop)!r}, 'w').close()\n        return '0'\n\n\nstopping = Stopping()\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(Stopped, match="STOP"):
+        train(samples_only(config, f"{rankers}:stopping"), tmp_path / "run")
+    assert not stop.exists()
+
+
 @pytest.mark.parametrize(
     ("ranker", "said"),
     [
