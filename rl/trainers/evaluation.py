@@ -35,14 +35,14 @@ class Sampler:
 
     def scored(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int], **sampling: Any) -> list[Group]:
         """n scored rollouts of each prompt. sampling: fields of Request that differ from the config's."""
-        groups = self.unscored(prompts, n, seeds, **sampling)
+        requests = self.requests(prompts, n, seeds, **sampling)
+        groups = self._groups(prompts, requests) if requests else []
         self.score(groups)
         return groups
 
-    def unscored(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int], **sampling: Any) -> list[Group]:
-        """The same without rewards."""
-        requests = [self._request(p, n, seed, **sampling) for p, seed in zip(prompts, seeds, strict=True)]
-        return self._groups(prompts, requests) if requests else []
+    def requests(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int], **sampling: Any) -> list[Request]:
+        """The requests for n rollouts of each prompt."""
+        return [self._request(p, n, seed, **sampling) for p, seed in zip(prompts, seeds, strict=True)]
 
     def greedy(self, prompts: Sequence[Prompt]) -> list[Group]:
         """One scored greedy rollout of each prompt."""

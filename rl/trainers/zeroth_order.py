@@ -6,9 +6,10 @@ and all make the same move. Directions follow from (seed, step, number), so noth
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ from rl.trainers.objectives import AnswerLoss, Objective, SampledReward, Samples
 from rl.trainers.parts import Parts
 from rl.trainers.soft_prompt import bare, prefix_of, save_soft_prompt
 from rl.trainers.variables import Live, Placed, Variables, trained
-from rl.types import Prompt
+from rl.types import Group, Prompt
 
 T = TypeVar("T")
 
@@ -98,18 +99,34 @@ class ZerothOrderTrainer(Loop):
         accelerator = self.prepared.accelerator
         own = range(accelerator.process_index, len(points), accelerator.num_processes)
         with as_evaluated(self.model):
-            found = [(i, self._at(points[i], rows)) for i in own]
+            found = list(zip(own, self._found([points[i] for i in own], rows), strict=True))
         if accelerator.num_processes > 1:
             found = sorted(gather_object(found), key=lambda pair: pair[0])
         return [measured for _, measured in found]
 
-    def _at(self, point: Point | Slope, rows: Sequence[Prompt]) -> Measured:
+    def _found(self, points: Sequence[Point | Slope], rows: Sequence[Prompt]) -> list[Measured]:
+        objective = self.objective
+        if isinstance(objective, SampledReward):
+            requests, version = objective.requests(rows, self.step), self.pushes + 1
+            self.pushes += len(points)
+            with contextlib.closing(self._models(points)) as models:
+                found = self.parts.policy.generate_beside(requests, models, version)
+            pairs = [list(zip(rows, requests, rollouts, strict=True)) for rollouts in found]
+            return [objective.measured([Group(p, r.prompt_ids, own) for p, r, own in pair]) for pair in pairs]
+        return [self._at(point, rows, objective) for point in points]
+
+    def _models(self, points: Sequence[Point | Slope]) -> Generator[Any]:
+        """The model at each of the points; there until the next is taken."""
+        for point in points:
+            assert isinstance(point, Point)
+            with self.variables.at(point, self.step):
+                yield self.model
+
+    def _at(self, point: Point | Slope, rows: Sequence[Prompt], objective: AnswerLoss) -> Measured:
         if isinstance(point, Slope):
             return Measured(self._slope(point.number, rows))
         with self.variables.at(point, self.step):
-            if self.objective_samples:
-                self._push()
-            return self.objective.measured(rows, self.step)
+            return objective.measured(rows)
 
     def _awaited(self, poll: Callable[[], T | None]) -> T:
         """What poll returns in the main process once that is not None, in all of them. Raises Stopped on request."""
@@ -210,7 +227,7 @@ class ZerothOrderTrainer(Loop):
         if isinstance(objective, AnswerLoss):
             with as_evaluated(parts.model):
                 for split, rows in splits.items():
-                    found[split]["loss"] = objective.measured(rows, 0).loss
+                    found[split]["loss"] = objective.measured(rows).loss
         return found
 
     def record(self) -> dict[str, Any]:

@@ -72,11 +72,11 @@ def test_points_reach_only_the_rows_and_leave_no_trace(soft_config: dict[str, An
     assert variables.x["coefficients"].shape == (6,)
     before = {name: p.clone() for name, p in parts.model.named_parameters()}
     rows, objective = prepared.source.batch(4), objective_of(parts)
-    loss = objective.measured(rows, 0).loss
+    loss = objective.measured(rows).loss
     with variables.at(Point(values={"coefficients": torch.ones(6)}), 0):
         changed = [name for name, p in parts.model.named_parameters() if not torch.equal(p, before[name])]
         assert changed == ["model.embed_tokens.rows"]
-        assert objective.measured(rows, 0).loss != loss
+        assert objective.measured(rows).loss != loss
     assert all(torch.equal(p, before[name]) for name, p in parts.model.named_parameters())
 
 
