@@ -15,7 +15,9 @@ Subspace. When it fails: without line search a fixed step stops improving at a d
 eta gamma^(l-1) is too long, or mu is below what the ranker sees.
 
 Values: m = k = 15, l = 5, gamma 0.1 and mu 0.01 are the paper's. gamma 0.5 is better for the first 500 points, and
-in 100 dimensions for the first 2,000 (benchmarks/zo_ranksgd.py).
+in 100 dimensions for the first 2,000 (benchmarks/zo_ranksgd.py). A subspace's directions are of length 1 over all
+weights together, so there mu and eta are larger: 3 and 8 for sixteen of them through the adapters of a 135 M model,
+0.5 through a soft prompt (configs/zo_ranksgd.yaml).
 
 Departures from the paper:
 1. Weights are of the pairs, exactly; the authors' code is off by one, so theirs do not sum to 0 and drift.
