@@ -66,10 +66,11 @@ class ZerothOrderTrainer(Loop):
         except Stopped:
             self.source.load_state_dict(batches)
             raise
+        self.is_whole = not self.is_evaluated
+        self._push()
         if self.is_evaluated:
-            self.is_whole = False
             self.evaluate()
-            self.is_whole = True
+        self.is_whole = True
 
     def _move(self) -> None:
         """Measure, move, and log it."""
@@ -81,7 +82,6 @@ class ZerothOrderTrainer(Loop):
         move = self._checked(self.method.move(self.step, rate, measured), measured, rows)
         self.variables.move(move, self.step)
         self.step += 1
-        self._push()
         row = {
             "step": self.step,
             **({} if any(isinstance(p, Slope) for p in points) else self._summary(measured)),
@@ -141,19 +141,18 @@ class ZerothOrderTrainer(Loop):
 
     def _from_main(self, poll: Callable[[], T | None]) -> tuple[T | None, Exception | None]:
         """What poll returns, or the error that it raises, in the main process; in all processes."""
-        outcome: list[Any] = [(None, None)]
+        found: T | None = None
+        error: Exception | None = None
         if self.prepared.accelerator.is_main_process:
             try:
-                outcome = [(poll(), None)]
-            except Exception as error:
-                outcome = [(None, error)]
+                found = poll()
+            except Exception as raised:
+                error = raised
         if self.prepared.accelerator.num_processes > 1:
-            own, told = outcome[0][1], outcome[0][1] and EngineError(f"the main process: {outcome[0][1]}")
-            outcome = [(outcome[0][0], told)]
-            broadcast_object_list(outcome)
-            outcome = [(outcome[0][0], own or outcome[0][1])]
-        found: tuple[T | None, Exception | None] = outcome[0]
-        return found
+            told: list[Any] = [found, None if error is None else f"the main process: {error}"]
+            broadcast_object_list(told)
+            found, error = told[0], error or (EngineError(told[1]) if told[1] else None)
+        return found, error
 
     def _slope(self, number: int, rows: Sequence[Prompt]) -> float:
         """The derivative of the loss along a direction."""
