@@ -34,8 +34,15 @@ class LoraConfig(Config):
     targets: str | list[str] = "all-linear"
 
 
+class QuantizeConfig(Config):
+    """Linear layers in `bits` a weight, with a scale for each `group` weights of a row: scales alone are trained."""
+
+    bits: Literal[4, 8] = 4
+    group: int = Field(default=64, ge=2, multiple_of=2)
+
+
 class ModelConfig(Config):
-    """Which model, in which precision; `lora` none trains all weights.
+    """Which model, in which precision; `lora` none trains all weights. `quantize`: see QuantizeConfig; for qzo.
 
     `name`: a known one, a folder, a hub id, or "path/to/file.py:function", which returns the folder of one.
     `autocast: bfloat16` computes with the weights rounded to bfloat16: of an update smaller than such a step (0.4 to
@@ -46,6 +53,7 @@ class ModelConfig(Config):
     dtype: Literal["float32", "bfloat16"] = "float32"
     autocast: Literal["bfloat16", "none"] = "bfloat16"
     lora: LoraConfig | None = None
+    quantize: QuantizeConfig | None = None
     gradient_checkpointing: bool = False
 
 
@@ -155,6 +163,11 @@ class Experiment:
         data = self.config.model_dump(mode="json", exclude={"run_dir"})
         return data | {"method": self.method.model_dump(mode="json"), "source": self.source.model_dump(mode="json")}
 
+    @property
+    def measures_samples(self) -> bool:
+        """Whether an evaluation has nothing but the rewards of completions to tell, as answers are not given."""
+        return self.method_class.trainer != "offline" and getattr(self.method, "objective", "reward") != "loss"
+
     def place(self, *path: str | int) -> str:
         """Where the value at that path was set."""
         return self.origin.place(path)
@@ -189,6 +202,7 @@ def load(
     parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
     if classes["method"].trainer == "zeroth_order":
         _check_zeroth_order(sections, parts["method"], origin)
+    _check_quantized(sections, classes["method"], origin)
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
     )
@@ -227,6 +241,31 @@ def _check_offline(sections: RunConfig, origin: Source) -> None:
         )
 
 
+def _check_quantized(sections: RunConfig, method: Any, origin: Source) -> None:
+    """Raise ConfigError for a quantized model and a method that does not move its scales, or the other way round."""
+    if method.is_quantized != (sections.model.quantize is not None):
+        kind = sections.method["kind"]
+        is_lacking = sections.model.quantize is None
+        raise ConfigError(
+            f"method '{kind}' "
+            + ("moves the scales of a quantized model, and this one is not" if is_lacking else "trains weights"),
+            place=origin.place(("model", "quantize")),
+            allowed="{bits: 4, group: 64}, for example" if is_lacking else "null, or method.kind=qzo",
+        )
+    if sections.model.quantize is not None and sections.model.lora is not None:
+        raise ConfigError(
+            "of a quantized model the scales are trained, not adapters",
+            place=origin.place(("model", "lora")),
+            allowed="null",
+        )
+
+
+def is_live(method: Any, model: ModelConfig) -> bool:
+    """Whether the zeroth-order loop moves the model's own weights, rather than a copy that they follow from."""
+    is_whole = method.space.dims is None and method.space.of == "weights"
+    return bool(is_whole and method.objective == "loss" and model.lora is None and model.dtype == "float32")
+
+
 GRADIENT_SETTINGS = ("iterations", "minibatches", "weight_decay", "betas", "adam_eps", "clip_grad_norm", "control")
 
 
@@ -240,6 +279,12 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
                 place=origin.place(("trainer", key)),
                 next_step="take it out",
             )
+    if method.offload and not is_live(method, sections.model):
+        raise ConfigError(
+            "weights are brought to the accelerator a block at a time where all of them are moved, by a loss alone",
+            place=origin.place(("method", "offload")),
+            allowed="false, or model.lora=null, model.dtype=float32, method.space.dims=null and method.objective=loss",
+        )
     if method.objective == "reward" and not sections.rewards:
         raise ConfigError(
             f"method '{method.kind}' is to raise a reward, and none is named",

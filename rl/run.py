@@ -79,10 +79,11 @@ def train(
     """
     experiment = load(config, overrides)
     prepared = Prepared.of(experiment)
+    facts = prepared.facts()
     console = Console(experiment.config.trainer.steps, is_quiet=is_quiet or not prepared.accelerator.is_main_process)
     folder = _open(prepared, run_dir, resume) if prepared.accelerator.is_main_process else None
     path = Path(_from_main(str(folder.path) if folder else ""))
-    console.facts(f"training into {path}", prepared.facts())
+    console.facts(f"training into {path}", facts)
     try:
         _train_in(path, folder, prepared, console, is_resumed=resume)
     except BaseException as error:
@@ -110,7 +111,7 @@ def evaluate(
     A run is evaluated at its newest sound checkpoint. Raises as `train` does, and ConfigError without rewards.
     """
     experiment, saved = _target(target, overrides)
-    if experiment.method_class.trainer != "offline" and not experiment.config.rewards:
+    if experiment.measures_samples and not experiment.config.rewards:
         raise ConfigError(
             "no reward function is named, so there is nothing to measure",
             place=experiment.place("rewards"),

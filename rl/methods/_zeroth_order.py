@@ -99,6 +99,10 @@ class ZerothOrderMethod(Method):
         """1 where the direction counts for these weights (a block of rows of the tensor), 0 elsewhere; None: all 1."""
         return None
 
+    def allowed(self, values: Tensor) -> Tensor:
+        """The values of x nearest to these that x may have."""
+        return values
+
 
 def central_points(numbers: Sequence[int], mu: float) -> list[Point]:
     """x + mu d_n and x - mu d_n for every n."""

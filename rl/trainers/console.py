@@ -101,8 +101,7 @@ def evaluation_line(row: Mapping[str, Any]) -> str:
     """'step 10, greedy accuracy: train 0.850 of 40, held_out 0.800 of 20', or each split's quantities."""
     if all("accuracy" in part for part in row["eval"].values()):
         splits = ", ".join(
-            f"{name} {part['accuracy']:.3f} of {part['n']}"
-            + (f" (loss {part['loss']:.4f})" if "loss" in part else "")
+            f"{name} {part['accuracy']:.3f} of {part['n']}" + (f" (loss {part['loss']:.4f})" if "loss" in part else "")
             for name, part in row["eval"].items()
         )
         return f"step {row['step']}, greedy accuracy: {splits}"

@@ -20,7 +20,7 @@ from engine.runs import RunFolder, write_json
 from rl import checkpoint
 from rl.config import TrainerConfig
 from rl.trainers.console import Console
-from rl.trainers.model import quiet_progress
+from rl.trainers.model import save_model
 from rl.trainers.parts import Parts
 from rl.trainers.state import load_optimizer_state, load_rng_state, optimizer_state, rng_state
 from rl.trainers.stop import StopRequest
@@ -176,8 +176,7 @@ class Loop(ABC):
         self.prepared.accelerator.wait_for_everyone()
 
     def _save_model(self, path: Path) -> None:
-        with quiet_progress():
-            self.model.save_pretrained(path)
+        save_model(self.model, path)
         self.prepared.tokenizer.save_pretrained(path)
 
     def resume(self, state: checkpoint.State) -> None:

@@ -19,6 +19,7 @@ from rl.methods.base import Method
 from rl.policies import DEFAULT, Policy, Setup, resolve
 from rl.policies import load as load_policy
 from rl.rewards import Reward, Scorer, load_reward, score_groups
+from rl.sources.base import require_answers
 from rl.trainers.evaluation import Sampler
 from rl.trainers.model import (
     accelerator_for_this_launch,
@@ -28,7 +29,6 @@ from rl.trainers.model import (
     model_size,
     require_model,
 )
-from rl.sources.base import require_answers
 from rl.types import Group, Prompt, Rollout
 
 
