@@ -106,4 +106,3 @@ class Forward:
 def _cut(values: Tensor | None, like: Tensor) -> Tensor | None:
     """(B, T) of rows that were padded for longer answers."""
     return None if values is None else values[:, : like.shape[1]].to(like.device)
-

@@ -30,7 +30,10 @@ FAMILY: dict[str, dict[str, Any]] = {
     },
     "mezo_bfloat16": {"method": {"kind": "mezo"}, "model": {"dtype": "bfloat16"}, "trainer": {"lr": 1e-3}},
     "es": {"method": {"kind": "es", "population": 4, "mu": 0.05}, "trainer": {"lr": 0.05}},
-    "es_subspace": {"method": {"kind": "es", "population": 4, "mu": 2.0, "space": {"dims": 5}}, "trainer": {"lr": 0.05}},
+    "es_subspace": {
+        "method": {"kind": "es", "population": 4, "mu": 2.0, "space": {"dims": 5}},
+        "trainer": {"lr": 0.05},
+    },
     "sparse_mezo": {"method": {"kind": "sparse_mezo"}, "trainer": {"lr": 1e-3}},
     "block_mezo": {"method": {"kind": "block_mezo", "blocks_per_step": 1}, "trainer": {"lr": 1e-3}},
     "forward_gradient": {"method": {"kind": "forward_gradient"}, "trainer": {"lr": 1e-3}},
@@ -102,7 +105,14 @@ def test_a_loss_falls_by_forward_passes_alone_and_not_by_moves_as_long_in_direct
     """Three seeds. The control makes the same run's moves with each coefficient's sign drawn anew."""
     config = member(tiny_config, "mezo")
     config["method"] |= {"estimates": 4, "mu": 1e-2}
-    config["trainer"] |= {"steps": 40, "prompts": 20, "lr": 4e-3, "eval_every": 40, "save_every": 40, "micro_batch_tokens": 999}
+    config["trainer"] |= {
+        "steps": 40,
+        "prompts": 20,
+        "lr": 4e-3,
+        "eval_every": 40,
+        "save_every": 40,
+        "micro_batch_tokens": 999,
+    }
     for seed in range(3):
         config["seed"] = seed
         run = trained(config, tmp_path / f"{seed}")
