@@ -18,6 +18,11 @@ def check(path: Path, overrides: Sequence[str]) -> str:
     """One line that says what the config trains. Raises ConfigError and UnknownName."""
     experiment = load(path, overrides)
     config = experiment.config
+    if experiment.method_class.trainer == "diffusion":
+        return (
+            f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "
+            f"of {config.trainer.prompts} rows"
+        )
     if experiment.method_class.trainer == "offline":
         return (
             f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "

@@ -30,7 +30,7 @@ class Source(ABC):
     """
 
     Config: ClassVar[type[SourceConfig]]
-    trainers: ClassVar[tuple[str, ...]] = ("online", "zeroth_order")
+    trainers: ClassVar[tuple[str, ...]] = ("online", "zeroth_order", "diffusion")
 
     def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
         self.config, self.seed, self.near = config, seed, near

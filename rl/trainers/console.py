@@ -83,11 +83,11 @@ class Console:
 
 def evaluation_line(row: Mapping[str, Any]) -> str:
     """'step 10, greedy accuracy: train 0.850 of 40, held_out 0.800 of 20', or each split's quantities."""
-    if all("accuracy" in part for part in row["eval"].values()):
+    if all(part.keys() <= {"accuracy", "n", "failed"} for part in row["eval"].values()):
         splits = ", ".join(f"{name} {part['accuracy']:.3f} of {part['n']}" for name, part in row["eval"].items())
         return f"step {row['step']}, greedy accuracy: {splits}"
     lines = [
-        f"  {name:13}" + ", ".join(f"{key} {value:.3g}" for key, value in part.items() if key != "n")
+        f"  {name:15} " + ", ".join(f"{key} {value:.3g}" for key, value in part.items() if key != "n")
         for name, part in row["eval"].items()
     ]
     return "\n".join([f"step {row['step']}, what is known:", *lines])
