@@ -205,13 +205,15 @@ def _check_source(method: Any, source: Any, sections: RunConfig, origin: Source)
 
 
 WITHOUT_ROLLOUTS = {"offline": frozenset({"max_tokens", "stop"}), "diffusion": frozenset[str]()}
-"""The loops without rollouts, and what of the policy section means something there: the offline one measures answers."""
+"""The loops without rollouts, and what of the policy section means something there: offline, measuring answers."""
 
 
 def _check_without_rollouts(sections: RunConfig, origin: Source, policy: frozenset[str]) -> None:
     """Raise ConfigError for a setting of rollouts where there are none."""
     faults: list[tuple[str, ...]] = [("rewards",)] if sections.rewards else []
-    faults += [("policy", key) for key, value in sections.policy if key not in policy and _is_set(PolicyConfig(), key, value)]
+    faults += [
+        ("policy", key) for key, value in sections.policy if key not in policy and _is_set(PolicyConfig(), key, value)
+    ]
     shared = ("iterations", "minibatches", "control")
     faults += [("trainer", key) for key in shared if _is_set(TrainerConfig(), key, getattr(sections.trainer, key))]
     if faults:

@@ -105,7 +105,7 @@ def evaluate(
     target: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, is_quiet: bool = False
 ) -> dict[str, dict[str, float]]:
     """split -> quantities, of a config's starting model, a run, or a checkpoint: greedy "accuracy", "n" and "failed";
-    on the offline trainer TOFU's measures (rl.trainers.knowledge), on that of diffusion a row an arm (rl.trainers.negative).
+    on the offline trainer TOFU's measures (rl.trainers.knowledge), of diffusion those of rl.trainers.negative.
 
     A run is evaluated at its newest sound checkpoint. Raises as `train` does, and ConfigError without rewards.
     """

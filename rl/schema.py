@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.config import Config
+from engine.registry import Registry
 from rl.config import PLUGIN_SECTIONS, RunConfig, load
 
 
@@ -40,11 +42,18 @@ def schema() -> dict[str, Any]:
     definitions = whole.setdefault("$defs", {})
     for section, registry in PLUGIN_SECTIONS.items():
         choices = []
-        for name in registry.names():
-            part = registry.load(name).Config.model_json_schema(
-                ref_template=f"#/$defs/{section}.{name}/$defs/{{model}}"
-            )
+        for name, config in _configs(registry):
+            part = config.model_json_schema(ref_template=f"#/$defs/{section}.{name}/$defs/{{model}}")
             definitions[f"{section}.{name}"] = {**part, "required": sorted({*part.get("required", []), "kind"})}
             choices.append({"$ref": f"#/$defs/{section}.{name}"})
         whole["properties"][section] = {"oneOf": choices}
     return whole
+
+
+def _configs(registry: Registry) -> Iterator[tuple[str, type[Config]]]:
+    """Every plug-in's section, and those of its modes as NAME.MODE."""
+    for name in registry.names():
+        found = registry.load(name)
+        yield name, found.Config
+        for mode, other in getattr(found, "modes", {}).items():
+            yield f"{name}.{mode}", other.Config

@@ -2,7 +2,7 @@
 
 Paper: 2505.11777, "Self-NPO: data-free diffusion model enhancement via truncated diffusion fine-tuning". The trained
 network is no better model; it is the negative of guidance, eps = eps_neg + s (eps_pos - eps_neg). From a state x_t at a
-time t of the sampler's grid, K steps without guidance lead to x_t', where the estimate of the clean state is the target:
+time t of the sampler's grid K steps without guidance lead to x_t', where the estimate of the clean state is the target:
 
     w-guided output of the average weights:  o = o_c + w (o_c - o_null), w = -1: guidance removed
     x_t  --K deterministic steps-->  x_t',    target x0' = E[x_0 | x_t'] by o

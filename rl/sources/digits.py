@@ -14,7 +14,7 @@ from pydantic import Field
 
 from rl.lazy import torch
 from rl.ops.frechet import frechet_distance
-from rl.sources.base import ListSource, SourceConfig, split_off
+from rl.sources.base import ListSource, SourceConfig
 from rl.types import Prompt
 
 if TYPE_CHECKING:
@@ -25,28 +25,26 @@ LEVELS = 16
 
 
 class DigitsConfig(SourceConfig):
-    """`held_out`: the digits that are never trained on. `samples`: how many pictures an evaluation draws of each way to
-    sample, the ten digits in turn."""
+    """`samples`: how many pictures an evaluation draws of each way to sample, the ten digits in turn."""
 
     kind: Literal["digits"] = "digits"
-    held_out: int = Field(default=360, ge=10, le=900)
     samples: int = Field(default=1000, ge=20)
 
 
 class Digits(ListSource):
-    """The digits: prompts are their names, with the columns `label`, `image` (rows of values in [0, 1]) and `answer`."""
+    """The digits: prompts are their names, with the columns `label`, `image` (rows of values from 0 to 1), `answer`."""
 
     Config = DigitsConfig
     trainers = ("diffusion",)
 
     def read(self) -> tuple[list[Prompt], list[Prompt]]:
-        """The digits as prompts, split; which are held out does not depend on the run's seed."""
+        """The digits as prompts; every fifth is held out."""
         images, labels = digits()
         prompts = [
             Prompt(f"digit:{i}", str(label), {"label": label, "image": image, "answer": str(label)})
             for i, (image, label) in enumerate(zip(images, labels, strict=True))
         ]
-        return split_off(prompts, self.config.held_out, "digits")
+        return [p for i, p in enumerate(prompts) if i % 5], prompts[::5]
 
     def trial(self) -> list[Prompt]:
         """What an evaluation samples: the ten digits in turn."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from torch import Tensor, nn
+from diffusers.utils.loading_utils import load_image
+from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
 
 from engine.errors import DataError, EnvironmentMissing, InputError
@@ -19,11 +20,14 @@ from rl.ops.diffusion import Schedule
 from rl.types import Prompt
 
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel")
-PROCESS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
-           "rescale_betas_zero_snr")  # fmt: skip
-"""What of a scheduler's config says which states a network knows, and what its output means."""
-SHAPE = ("in_channels", "out_channels", "sample_size", "cross_attention_dim", "num_class_embeds")
-"""What of a network's config says which states and conditions it takes."""
+Network = Callable[..., Any]
+
+KEYS = {
+    "scheduler": ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
+                  "rescale_betas_zero_snr"),
+    "unet": ("in_channels", "out_channels", "sample_size", "cross_attention_dim", "num_class_embeds"),
+}  # fmt: skip
+"""What of a config says which states and conditions a network knows, and what its output means."""
 
 
 def config_of(path: Path, part: str) -> dict[str, Any]:
@@ -47,16 +51,22 @@ def require_same_process(positive: Path, negative: Path) -> None:
 
     The difference of their outputs is a direction only then.
     """
-    for part, keys in (("scheduler", PROCESS), ("unet", SHAPE)):
-        ours, theirs = config_of(positive, part), config_of(negative, part)
-        for key in keys:
-            if ours.get(key) != theirs.get(key):
-                raise InputError(
-                    f"positive and negative do not fit together: {part}.{key} is {ours.get(key)!r} in '{positive}' "
-                    f"and {theirs.get(key)!r} in '{negative}'",
-                    allowed="models that share scheduler, prediction type and shape",
-                    next_step="take both from the same base model",
-                )
+    for part in KEYS:
+        refuse_difference(part, config_of(positive, part), config_of(negative, part), str(positive), str(negative))
+
+
+def refuse_difference(
+    part: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], positive: str, negative: str
+) -> None:
+    """Raise InputError, naming the first, where the configs of a positive's and a negative's part differ."""
+    for key in KEYS[part]:
+        if ours.get(key) != theirs.get(key):
+            raise InputError(
+                f"positive and negative do not fit together: {part}.{key} is {ours.get(key)!r} in '{positive}' "
+                f"and {theirs.get(key)!r} in '{negative}'",
+                allowed="models that share scheduler, prediction type and shape",
+                next_step="take both from the same base model",
+            )
 
 
 def load_network(path: Path, dtype: torch.dtype = torch.float32) -> Any:
@@ -112,7 +122,7 @@ class Denoiser(ABC):
         """n rows of what it is told without a condition."""
 
     @abstractmethod
-    def output(self, network: nn.Module, x: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
+    def output(self, network: Network, x: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
         """The network's output."""
 
     @abstractmethod
@@ -125,8 +135,8 @@ class Denoiser(ABC):
 
 
 class ClassDenoiser(Denoiser):
-    """A network on pixels in [-1, 1] with classes; its last class is none. Prompts have the columns `label`, and `image`
-    for training on data: rows of values in [0, 1]."""
+    """A network on pixels in [-1, 1] with classes, of which the last is none. Prompts have the columns `label` and, for
+    training on data, `image`: rows of values in [0, 1]."""
 
     def conditions(self, prompts: Sequence[Prompt]) -> Tensor:
         return torch.tensor([_column(prompt, "label") for prompt in prompts], device=self.device)
@@ -134,7 +144,7 @@ class ClassDenoiser(Denoiser):
     def nothing(self, n: int) -> Tensor:
         return torch.full((n,), config_of(self.path, "unet")["num_class_embeds"] - 1, device=self.device)
 
-    def output(self, network: nn.Module, x: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
+    def output(self, network: Network, x: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
         return network(x, times, class_labels=conditions).sample
 
     def images(self, x: Tensor) -> Tensor:
@@ -165,16 +175,14 @@ class TextDenoiser(Denoiser):
 
     @torch.no_grad()
     def _encoded(self, texts: list[str]) -> Tensor:
-        ids = self.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
-        )
+        ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt")
         return self.encoder(ids["input_ids"].to(self.device))[0]
 
     @property
     def _length(self) -> int:
         return min(self.tokenizer.model_max_length, self.encoder.config.max_position_embeddings)
 
-    def output(self, network: nn.Module, x: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
+    def output(self, network: Network, x: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
         return network(x, times, encoder_hidden_states=conditions).sample
 
     @torch.no_grad()
@@ -185,7 +193,7 @@ class TextDenoiser(Denoiser):
     @torch.no_grad()
     def clean(self, prompts: Sequence[Prompt]) -> Tensor:
         size = self.shape[1] * self.pictures.config.vae_scale_factor
-        files = [diffusers.utils.load_image(str(_column(prompt, "image"))) for prompt in prompts]
+        files = [load_image(str(_column(prompt, "image"))) for prompt in prompts]
         pixels = [self.pictures.preprocess(file, height=size, width=size).to(self.device) for file in files]
         latents = [self.vae.encode(row).latent_dist.mode() for row in pixels]
         return torch.cat(latents) * self.vae.config.scaling_factor

@@ -21,7 +21,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from engine.errors import ConfigError, DataError
+from engine.errors import DataError
 from engine.llm.models import model_path
 from engine.runs import RunFolder
 from rl.config import Experiment, LoraConfig

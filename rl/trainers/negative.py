@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import make_image_grid
+from diffusers.utils.pil_utils import make_image_grid
 from torch import Tensor, nn
 
 from rl.methods._diffusion import DiffusionConfig
@@ -100,11 +100,13 @@ def perturbed(positive: nn.Module, negative: nn.Module, seed: int) -> Any:
         for name, parameter in network.named_parameters():
             direction = torch.randn(parameter.shape, generator=generator).to(parameter)
             length = (others[name] - parameter).norm()
-            parameter += direction * (length / direction.norm().clamp(min=1e-12))
+            parameter.add_(direction * (length / direction.norm().clamp(min=1e-12)))
     return network
 
 
-def table(samples: dict[str, Tensor], images: dict[str, Tensor], prompts: Sequence[Prompt], source: Any) -> dict[str, Row]:
+def table(
+    samples: dict[str, Tensor], images: dict[str, Tensor], prompts: Sequence[Prompt], source: Any
+) -> dict[str, Row]:
     """arm -> what the source measures of its pictures, where it does, and their distance from the positive's: the root
     of the mean square in states."""
     rows: dict[str, Row] = dict(source.floor()) if hasattr(source, "floor") else {}
