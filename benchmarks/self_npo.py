@@ -1,8 +1,8 @@
 """Self-NPO on digits: accuracy and Frechet distance of every way to sample, three seeds, beside its controls.
 
-    python benchmarks/self_npo.py                     # configs/self_npo.yaml, in some ten minutes
-    python benchmarks/self_npo.py --base-steps 2400   # a start model that was trained for longer
-    python benchmarks/self_npo.py method.guidance=0   # targets under the condition, instead of without it
+python benchmarks/self_npo.py                     # configs/self_npo.yaml, in some ten minutes
+python benchmarks/self_npo.py --base-steps 2400   # a start model that was trained for longer
+python benchmarks/self_npo.py method.guidance=0   # targets under the condition, instead of without it
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ class NegativeGuided(nn.Module):
         return (found,) if is_tuple else type(outputs[0])(sample=found)
 
 
-def negative_network(run: str | Path, *, alpha: float | None = None, beta: float | None = None) -> tuple[Any, Any]:
+def negative_network(
+    run: str | Path, *, alpha: float | None = None, beta: float | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[Any, Any]:
     """(positive, negative) networks of a run of the diffusion trainer: what it was guided to and away from.
 
     run: its folder, or a checkpoint. alpha, beta: of theta + alpha eta + beta delta, the config's by default. Raises
@@ -71,12 +73,12 @@ def negative_network(run: str | Path, *, alpha: float | None = None, beta: float
     values = {"alpha": alpha, "beta": beta}
     settings = experiment.method.model_copy(update={k: v for k, v in values.items() if v is not None})
     base = _base(experiment)
-    start, tuned = load_network(base), None
+    start, tuned = load_network(base, dtype), None
     if settings.positive is not None:
         tuned_path = require_diffusion(settings.positive, experiment.near)
         require_same_process(tuned_path, base)
-        tuned = load_network(tuned_path)
-    trained = merged_weights(load_trained(experiment, base, saved))
+        tuned = load_network(tuned_path, dtype)
+    trained = {name: value.to(dtype) for name, value in merged_weights(load_trained(experiment, base, saved)).items()}
     negative = negative_of(start, tuned, trained, settings)
     return (tuned or start).eval(), negative.eval()
 
@@ -91,9 +93,9 @@ def guide(pipeline: Any, run: str | Path, *, alpha: float | None = None, beta: f
     base = _base(load_of(saved))
     for part, ours in configs.items():
         refuse_difference(part, ours, config_of(base, part), "the pipeline", str(run))
-    _, negative = negative_network(run, alpha=alpha, beta=beta)
     own = pipeline.unet
-    pipeline.unet = NegativeGuided(own, negative.to(own.device, own.dtype))
+    _, negative = negative_network(run, alpha=alpha, beta=beta, dtype=own.dtype)
+    pipeline.unet = NegativeGuided(own, negative.to(own.device))
 
 
 def load_of(saved: Path) -> Experiment:

@@ -14,6 +14,8 @@ from rl.sources._cursor import Cursor
 from rl.types import Prompt
 
 T = TypeVar("T")
+TEXTS = ("online", "zeroth_order", "diffusion")
+"""The loops of sources whose prompts may be any texts, so of pictures too."""
 
 
 class SourceConfig(Config):
@@ -30,7 +32,7 @@ class Source(ABC):
     """
 
     Config: ClassVar[type[SourceConfig]]
-    trainers: ClassVar[tuple[str, ...]] = ("online", "zeroth_order", "diffusion")
+    trainers: ClassVar[tuple[str, ...]] = ("online", "zeroth_order")
 
     def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
         self.config, self.seed, self.near = config, seed, near

@@ -90,7 +90,7 @@ def evaluation_line(row: Mapping[str, Any]) -> str:
         f"  {name:15} " + ", ".join(f"{key} {value:.3g}" for key, value in part.items() if key != "n")
         for name, part in row["eval"].items()
     ]
-    return "\n".join([f"step {row['step']}, what is known:", *lines])
+    return "\n".join([f"step {row['step']}, what was measured:", *lines])
 
 
 def _cell(value: Any, width: int, form: str) -> str:

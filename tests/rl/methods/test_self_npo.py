@@ -77,7 +77,9 @@ def test_the_loss_is_the_weighted_modulus_of_the_difference() -> None:
     weighted, _ = method().loss(batch(0.0, 1.0, 3.0, rows=20_000))
     ratios = (given.schedule.alphas / given.schedule.sigmas).square().clamp(max=5)
     places = (torch.arange(25) - 5).clamp(min=0)
-    means = [ratios[int(time) + 1 :].mean() if time < 999 else ratios[-1:].mean() for time in given.schedule.grid[places]]
+    means = [
+        ratios[int(time) + 1 :].mean() if time < 999 else ratios[-1:].mean() for time in given.schedule.grid[places]
+    ]
     assert weighted.item() == pytest.approx(3 * torch.stack(means).mean().item(), rel=0.05)
 
 
@@ -121,6 +123,10 @@ def test_other_outputs_mean_the_same(prediction: str) -> None:
 def test_later_times_are_later_and_any_of_them() -> None:
     times = torch.tensor([0, 39, 998, 999]).repeat(5000)
     found = later_times(times, 1000, torch.Generator().manual_seed(0)).reshape(-1, 4)
-    assert found[:, 0].min() <= 3 and found[:, 0].max() >= 996 and found[:, 0].float().mean().item() == pytest.approx(500, abs=15)
+    assert (
+        found[:, 0].min() <= 3
+        and found[:, 0].max() >= 996
+        and found[:, 0].float().mean().item() == pytest.approx(500, abs=15)
+    )
     assert found[:, 1].min() >= 40
     assert found[:, 2].unique().tolist() == found[:, 3].unique().tolist() == [999]
