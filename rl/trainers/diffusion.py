@@ -113,7 +113,7 @@ class DiffusionTrainer(Loop):
         self.denoiser: Denoiser = parts.denoiser
         self.settings = prepared.experiment.method
         self.schedule = schedule_of(Path(prepared.model_path), self.settings.grid)
-        self.average = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        self.average = {n: p.detach().float().clone() for n, p in self.model.named_parameters() if p.requires_grad}
         self.states: Tensor | None = None
         self.shown = [*self._prompts()]
         self.cursor = Cursor(self.settings.latents, f"{prepared.experiment.config.seed}/states")
@@ -236,7 +236,8 @@ class DiffusionTrainer(Loop):
         """The network with the averaged weights, as a function of the network's own arguments; without dropout."""
         self.model.eval()
         try:
-            return functional_call(self.model, self.average, args, kwargs)
+            weights = {name: value.to(self.model.dtype) for name, value in self.average.items()}
+            return functional_call(self.model, weights, args, kwargs)
         finally:
             self.model.train()
 
@@ -245,7 +246,7 @@ class DiffusionTrainer(Loop):
         decay, weights = self.settings.average, dict(self.model.named_parameters())
         with torch.no_grad():
             for name, average in self.average.items():
-                average.lerp_(weights[name].detach(), 1 - decay)
+                average.lerp_(weights[name].detach().float(), 1 - decay)
 
     def _save_model(self, path: Path) -> None:
         """The adapters alone, or the network as a pipeline's folder has it; with the scheduler that it needs."""

@@ -75,15 +75,15 @@ def test_unknown_adapters_and_values_are_refused(model: Any, tokenizer: Any, tin
         Contrast(model, tokenizer, positive=None, negative="bad", plausibility=2)
 
 
-def test_a_run_that_rejects_sevens_gives_a_negative(tiny_config: dict[str, Any], tmp_path: Path) -> None:
-    """NPO on own samples that have a seven: they become rarer; away from that negative they become more frequent."""
+def test_a_run_that_rejects_low_digits_gives_a_negative(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """NPO on own samples that begin with one: they become rarer; away from that negative they become more frequent."""
     (tmp_path / "check.py").write_text(
-        "def no_seven(prompts, completions, completion_ids, **columns):\n"
-        "    return [float('7' not in c) for c in completions]\n"
+        "def not_low(prompts, completions, completion_ids, **columns):\n"
+        "    return [float(c[:1] not in tuple('0123456')) for c in completions]\n"
     )
     config = tiny_config | {
         "method": {"kind": "npo", "mode": "self_negative", "retain": "none"},
-        "rewards": [f"{tmp_path}/check.py:no_seven"],
+        "rewards": [f"{tmp_path}/check.py:not_low"],
     }
     config["model"] = config["model"] | {"lora": {"rank": 4}}
     config["trainer"] = config["trainer"] | {"steps": 12, "lr": 2e-2, "save_every": 12, "eval_every": 0}
@@ -92,12 +92,12 @@ def test_a_run_that_rejects_sevens_gives_a_negative(tiny_config: dict[str, Any],
     assert shares[-1] < shares[0] / 2
     requests = [Request((4, 13, 5), 64, 3, seed=1, stop=("\n",))]
 
-    def sevens(policy: LocalPolicy) -> float:
-        return sum("7" in rollout.text for rollout in policy.generate(requests)[0]) / 64
+    def low(policy: LocalPolicy) -> float:
+        return sum(rollout.text[:1] in tuple("0123456") for rollout in policy.generate(requests)[0]) / 64
 
     away = contrast_of(run.path, strength=1.0, plausibility=0.0)
-    before = sevens(Contrast(away.model, away.tokenizer, positive=None, negative=None, strength=0, plausibility=0))
-    assert sevens(away) > before > sevens(LocalPolicy(away.model, away.tokenizer))
+    before = low(Contrast(away.model, away.tokenizer, positive=None, negative=None, strength=0, plausibility=0))
+    assert low(away) > before > low(LocalPolicy(away.model, away.tokenizer))
 
 
 def test_runs_that_cannot_be_contrasted(tiny_config: dict[str, Any], tmp_path: Path) -> None:

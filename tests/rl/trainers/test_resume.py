@@ -125,7 +125,7 @@ def check(launch: Launch, config: dict[str, Any], folder: Path, kills: int | Non
         assert rows(run) == expected_rows, f"killed at event {kill_at}"
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("bfloat16", "self_negative")])
 def test_killed_and_resumed_runs_end_with_the_same_weights(
     launch: Launch, tiny_config: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
@@ -157,11 +157,10 @@ def of_diffusion(config: dict[str, Any], name: str) -> dict[str, Any]:
     return config | {section: config[section] | values for section, values in DIFFUSION[name].items()}
 
 
-@pytest.mark.parametrize("name", DIFFUSION)
 def test_killed_and_resumed_diffusion_runs_end_with_the_same_weights(
-    launch: Launch, diffusion: dict[str, Any], tmp_path: Path, name: str
+    launch: Launch, diffusion: dict[str, Any], tmp_path: Path
 ) -> None:
-    check(launch, of_diffusion(diffusion, name), tmp_path, kills=2)
+    check(launch, of_diffusion(diffusion, "self"), tmp_path, kills=2)
 
 
 @pytest.mark.slow
