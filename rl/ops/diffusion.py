@@ -153,16 +153,15 @@ def ddim_sample(
     [-clip, clip] at every step.
     """
     times = schedule.grid.flip(0).tolist()
-    for time, following in zip(times, [*times[1:], None], strict=True):
+    if not times:
+        raise InputError("the grid of times is empty", allowed="one step or more")
+    final = x.new_tensor(schedule.final_alpha)
+    ends = [schedule.at(torch.tensor([time]), x) for time in times[1:]] + [(final, (1 - final.square()).sqrt())]
+    for time, end in zip(times, ends, strict=True):
         now = torch.full((len(x),), time, device=x.device)
         alpha, sigma = schedule.at(now, x)
         output = predict(x, now)
         clean = tweedie(output, x, alpha, sigma, schedule.prediction)
         noise = noise_of(output, x, alpha, sigma, schedule.prediction)
-        if clip is not None:
-            clean = clean.clamp(-clip, clip)
-        if following is None:
-            final = schedule.final_alpha
-            return clean if final == 1 else final * clean + (1 - final * final) ** 0.5 * noise
-        x = ddim_step(clean, noise, *schedule.at(torch.full_like(now, following), x))
-    raise InputError("the grid of times is empty", allowed="one step or more")
+        x = ddim_step(clean if clip is None else clean.clamp(-clip, clip), noise, *end)
+    return x

@@ -134,3 +134,17 @@ def test_a_perfect_network_of_a_gaussian_samples_it() -> None:
     assert x.mean().item() == pytest.approx(2.0, abs=0.02)
     assert x.std().item() == pytest.approx(0.5, abs=0.02)
     assert math.isclose(schedule.final_alpha, 1.0)
+
+
+def test_a_sampler_without_steps_is_refused() -> None:
+    schedule = schedule_of(DDIMScheduler(), torch.tensor([], dtype=torch.long))
+    with pytest.raises(InputError, match="grid of times is empty"):
+        ops.ddim_sample(lambda x, time: x, torch.zeros(1, 1), schedule)
+
+
+def test_a_sampler_may_end_before_the_clean_state() -> None:
+    """A network that always says noise 2: from time 0 with a = .8, x_0 = (x - .6 * 2) / .8, and .28 noise is put back."""
+    alphas, sigmas = torch.tensor([0.8], dtype=torch.float64), torch.tensor([0.6], dtype=torch.float64)
+    schedule = Schedule(alphas, sigmas, torch.tensor([0]), 0.96, "epsilon")
+    found = ops.ddim_sample(lambda x, time: torch.full_like(x, 2.0), torch.full((1, 1), 2.0).double(), schedule)
+    assert found.item() == pytest.approx(0.96 * 1.0 + 0.28 * 2.0)
