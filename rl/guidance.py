@@ -20,8 +20,8 @@ from engine.errors import DataError
 from rl import checkpoint
 from rl.config import Experiment, load
 from rl.trainers.denoiser import config_of, load_network, refuse_difference, require_same_process
-from rl.trainers.diffusion import load_trained, merged_weights, require_diffusion
 from rl.trainers.negative import negative_of
+from rl.trainers.networks import load_trained, merged_weights, require_diffusion
 
 __all__ = ["NegativeGuided", "guide", "negative_network"]
 

@@ -143,7 +143,7 @@ def test_a_sampler_without_steps_is_refused() -> None:
 
 
 def test_a_sampler_may_end_before_the_clean_state() -> None:
-    """A network that always says noise 2: from time 0 with a = .8, x_0 = (x - .6 * 2) / .8, and .28 noise is put back."""
+    """A network that always says noise 2: of a = .8, x_0 = (x - .6 * 2) / .8 = 1, and .28 of the noise is put back."""
     alphas, sigmas = torch.tensor([0.8], dtype=torch.float64), torch.tensor([0.6], dtype=torch.float64)
     schedule = Schedule(alphas, sigmas, torch.tensor([0]), 0.96, "epsilon")
     found = ops.ddim_sample(lambda x, time: torch.full_like(x, 2.0), torch.full((1, 1), 2.0).double(), schedule)

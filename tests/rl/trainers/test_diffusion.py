@@ -172,7 +172,7 @@ def test_another_process_is_refused_by_name(
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match=r"scheduler.beta_start is 0.0001 .* and 0.00085"):
         train(text_config, tmp_path / "run", f"method.positive={config['model']['name']}")
-    run = train(text_config, tmp_path / "run")
+    run = train(text_config, tmp_path / "run", "trainer.steps=1", "trainer.eval_every=0")
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(text_config["model"]["name"])
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, beta_end=0.02)
     with pytest.raises(InputError, match=r"scheduler.beta_end is 0.02 in 'the pipeline'"):
@@ -228,7 +228,7 @@ def test_a_missing_package_names_its_extra(
     config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(tmp_path / "self_npo.yaml").write_text(dump_yaml(config), encoding="utf-8")
-    for name in [name for name in sys.modules if name.startswith(("rl.trainers.d", "rl.trainers.negative"))]:
+    for name in [name for name in sys.modules if name.startswith(("rl.trainers.d", "rl.trainers.ne"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "diffusers", None)
     assert main(["rl", "train", str(tmp_path / "self_npo.yaml")]) == EnvironmentMissing.exit_code
