@@ -26,6 +26,8 @@ random perturbation of the negative's size; by the positive itself, which must c
 SHOWN = ARMS[:4]
 """Those of the picture."""
 _BATCH = 250
+_BORDER = 4
+"""Pixels around each picture."""
 
 
 @dataclass
@@ -123,6 +125,7 @@ def save_picture(images: dict[str, Tensor], columns: int, path: Path) -> None:
     pixels = torch.cat(rows).float().cpu()
     scale = max(1, 64 // pixels.shape[-1])
     pixels = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    pixels = nn.functional.pad(pixels, (_BORDER,) * 4, value=0.5)
     pictures = VaeImageProcessor.numpy_to_pil(pixels.permute(0, 2, 3, 1).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
     make_image_grid([picture.convert("RGB") for picture in pictures], rows=len(rows), cols=len(rows[0])).save(path)

@@ -71,7 +71,7 @@ def test_a_run_has_a_table_a_picture_and_a_network_that_diffusers_loads(config: 
     assert all(table[arm]["distance"] > 0 for arm in ("cfg", "negative_guided", "negative_alone", "random_negative"))
     assert all(run.baseline[arm]["distance"] == 0 for arm in ("negative_guided", "negative_alone", "random_negative"))
     with Image.open(run.path / "pictures" / "step-000003.png") as picture:
-        assert picture.size == (640, 256)  # ten columns and four rows of 8x8 pixels, each eight times as large
+        assert picture.size == (720, 288)  # ten columns and four rows of 8x8 pixels eight times as large, with borders
     assert run.model_path is not None
     assert isinstance(diffusers.UNet2DModel.from_pretrained(run.model_path / "unet"), diffusers.UNet2DModel)
     assert rl.evaluate(run.path, is_quiet=True) == table
