@@ -13,6 +13,8 @@ rejected completion says nothing about what is right: the retain part does, wher
 When it fails: where all is rejected it only disperses, and where the check is wrong it unlearns what was right. Trained
 for long as a negative to contrast with (rl.contrast), not as the model itself, it may be left without a retain part and
 with the sign of its reward turned round.
+
+A gradient that `trainer.clip_grad_norm` clips is as large for rows that are rare already: see rl/methods/npo.py.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ learns to say that at more noisy times makes the model's own mistakes more stron
 What it assumes: the positive is not perfect; a model that samples its data well has nothing to be guided away from.
 When it fails: trained for long, the negative is far from the positive and the difference of both is no direction any
 more; a large `scale` then wrecks pictures. Ordinary guidance is the comparison to make: it often is as good.
+On digits the gain comes from w = -1: the negative forgets its condition, as ordinary guidance's has none; with w = 0 it
+is no better to be guided away from than a random perturbation (benchmarks/self_npo.py).
 
 Departures from the paper, whose program starts from noised data:
 1. The start states are noised latents that the start model sampled before training (`start: self`), as the paper's
