@@ -166,7 +166,10 @@ class Experiment:
     @property
     def measures_samples(self) -> bool:
         """Whether an evaluation has nothing but the rewards of completions to tell, as answers are not given."""
-        return self.method_class.trainer != "offline" and getattr(self.method, "objective", "reward") != "loss"
+        return (
+            self.method_class.trainer not in ("offline", "diffusion")
+            and getattr(self.method, "objective", "reward") != "loss"
+        )
 
     def place(self, *path: str | int) -> str:
         """Where the value at that path was set."""
@@ -191,8 +194,8 @@ def load(
         )
     classes = {name: _plugin(origin, name) for name in PLUGIN_SECTIONS}
     _check_source(classes["method"], classes["source"], sections, origin)
-    if classes["method"].trainer == "offline":
-        _check_offline(sections, origin)
+    if classes["method"].trainer in WITHOUT_ROLLOUTS:
+        _check_without_rollouts(sections, origin, WITHOUT_ROLLOUTS[classes["method"].trainer])
     if classes["method"].needs_rewards and not sections.rewards:
         raise ConfigError(
             f"method '{sections.method['kind']}' learns from rewards, and none is named",
@@ -220,23 +223,24 @@ def _check_source(method: Any, source: Any, sections: RunConfig, origin: Source)
         )
 
 
-OFFLINE_POLICY = frozenset({"max_tokens", "stop"})
+WITHOUT_ROLLOUTS = {"offline": frozenset({"max_tokens", "stop"}), "diffusion": frozenset[str]()}
+"""The loops without rollouts, and what of the policy section means something there: offline, measuring answers."""
 
 
-def _check_offline(sections: RunConfig, origin: Source) -> None:
-    """Raise ConfigError for a setting of rollouts, which the offline loop has not: it samples to measure, greedily."""
+def _check_without_rollouts(sections: RunConfig, origin: Source, policy: frozenset[str]) -> None:
+    """Raise ConfigError for a setting of rollouts where there are none."""
     faults: list[tuple[str, ...]] = [("rewards",)] if sections.rewards else []
-    faults += [("policy", key) for key, value in sections.policy if _is_set(PolicyConfig(), key, value)]
+    faults += [
+        ("policy", key) for key, value in sections.policy if key not in policy and _is_set(PolicyConfig(), key, value)
+    ]
     shared = ("iterations", "minibatches", "control")
     faults += [("trainer", key) for key in shared if _is_set(TrainerConfig(), key, getattr(sections.trainer, key))]
     if faults:
         raise ConfigError(
-            f"method '{sections.method['kind']}' learns from given answers, without rollouts, "
+            f"method '{sections.method['kind']}' learns without rollouts, "
             f"and {', '.join('.'.join(fault) for fault in faults)} means nothing there",
             place=origin.place(faults[0]),
-            allowed="of the policy section "
-            + ", ".join(sorted(OFFLINE_POLICY))
-            + ": for the answers that are measured",
+            allowed=f"of the policy section {', '.join(sorted(policy)) or 'nothing'}",
             next_step="take it out",
         )
 
@@ -295,7 +299,7 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
 
 def _is_set(default: Config, key: str, value: Any) -> bool:
     is_local = key == "engine" and value == "local"
-    return key not in OFFLINE_POLICY and not is_local and value != getattr(default, key)
+    return not is_local and value != getattr(default, key)
 
 
 def _origin(config: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Source:
@@ -310,11 +314,12 @@ def _origin(config: str | Path | Mapping[str, Any], overrides: Sequence[str]) ->
 def _plugin(origin: Source, section: str) -> Any:
     """The plug-in class that the section's `kind` names."""
     registry = PLUGIN_SECTIONS[section]
-    kind = origin.data[section].get("kind")
+    kind, mode = origin.data[section].get("kind"), origin.data[section].get("mode")
     if not isinstance(kind, str):
         raise ConfigError(
             f"the key 'kind' is missing or no name: {kind!r}",
             place=origin.place((section, "kind")),
             allowed=", ".join(registry.names()),
         )
-    return registry.load(kind, place=origin.place((section, "kind")))
+    found = registry.load(kind, place=origin.place((section, "kind")))
+    return getattr(found, "modes", {}).get(mode, found) if isinstance(mode, str) else found

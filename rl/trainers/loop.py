@@ -18,10 +18,10 @@ from torch import Tensor
 from engine.errors import NonFinite, Stopped
 from engine.runs import RunFolder, write_json
 from rl import checkpoint
-from rl.config import TrainerConfig
+from rl.config import Experiment, TrainerConfig
 from rl.trainers.console import Console
 from rl.trainers.model import save_model
-from rl.trainers.parts import Parts
+from rl.trainers.parts import Parts, Prepared
 from rl.trainers.state import load_optimizer_state, load_rng_state, optimizer_state, rng_state
 from rl.trainers.stop import StopRequest
 
@@ -56,6 +56,11 @@ class Loop(ABC):
     @abstractmethod
     def evaluate(self) -> None:
         """Log what the source's evaluation splits say."""
+
+    @classmethod
+    def prepare(cls, experiment: Experiment) -> Prepared:
+        """What this loop needs that has no weights. Raises EngineError for what cannot be had."""
+        return Prepared.of(experiment)
 
     @classmethod
     @abstractmethod

@@ -46,7 +46,7 @@ def require_model(name: str, near: Path | None = None) -> str:
     near: the config file, or its folder, beside which that file is looked up first. Raises UnknownName,
     EnvironmentMissing, and InputError for a file that does not run.
     """
-    path = str(_made(name, near) if ".py:" in name else model_path(name))
+    path = str(made(name, near) if ".py:" in name else model_path(name))
     try:
         AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -59,7 +59,7 @@ def require_model(name: str, near: Path | None = None) -> str:
     return path
 
 
-def _made(reference: str, near: Path | None) -> object:
+def made(reference: str, near: Path | None) -> object:
     """The folder that the function of that reference returns."""
     function = gallery.load(reference, near=near)
     if not callable(function):

@@ -115,7 +115,7 @@ def test_a_share_of_the_coordinates_is_another_one_each_step() -> None:
 
 @pytest.mark.parametrize("is_antithetic", [False, True])
 def test_evolution_strategies_go_against_the_gradient_by_the_learning_rate(is_antithetic: bool) -> None:
-    """On a linear loss A_n = -g . eps_n / |g|, so the step is -alpha g / |g|: its length does not depend on the scale."""
+    """On a linear loss A_n = -g . eps_n / |g|, so the step is -alpha g / |g|, whatever the scale."""
     for scale in (1.0, 1e6):
         settings = {"population": 8000, "antithetic": is_antithetic, "mu": 0.1}
         descent = Descent("es", lambda x, scale=scale: scale * linear(x), START, **settings)
