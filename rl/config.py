@@ -180,13 +180,13 @@ def load(
     _check_source(classes["method"], classes["source"], sections, origin)
     if classes["method"].trainer == "offline":
         _check_offline(sections, origin)
-    if classes["method"].needs_rewards and not sections.rewards:
+    parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
+    if classes["method"].needs_rewards(parts["method"]) and not sections.rewards:
         raise ConfigError(
             f"method '{sections.method['kind']}' learns from rewards, and none is named",
             place=origin.place(("rewards",)),
             allowed="a list of names, as [first_line_equals]; `engine rl list` shows them",
         )
-    parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Self
 
 from engine.errors import ParamError
 from engine.sandbox import Outcome, imported_modules, shared
@@ -42,6 +43,15 @@ class Limits:
     timeout_s: float = 10.0
     max_chars: int = 4096
     imports: tuple[str, ...] = ALLOWED_IMPORTS
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"timeout_s": self.timeout_s, "max_chars": self.max_chars, "imports": list(self.imports)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The limits of an `as_dict`, after JSON."""
+        return cls(row["timeout_s"], row["max_chars"], tuple(row["imports"]))
 
 
 def refused(program: str, limits: Limits) -> str | None:
