@@ -66,7 +66,7 @@ def test_equal_rewards_give_exactly_zero(scale, size):
 
 @pytest.mark.parametrize("size", [3, 6, 8])
 def test_equal_rewards_of_several_functions_give_exactly_zero(size):
-    """Rounding again: a group of equal rewards beside one that has signal, and one function that says always the same."""
+    """Rounding again: groups of equal rewards beside one with signal, and a function that always says the same."""
     rewards = torch.stack([torch.linspace(0.1, 2.9, 29).unsqueeze(1).repeat(1, size)] * 2, dim=2)
     assert not normalize_then_sum(rewards, [1.0, 0.3], eps=1e-6).any()
     rewards[0, 0, 1] = NAN
