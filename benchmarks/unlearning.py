@@ -2,8 +2,8 @@
 
     python benchmarks/unlearning.py [--model small] [--seeds 0 1 2] [--variants ...] [--out FOLDER] [--plot FILE.html]
 
-The model utility where an answer to forget has become as unlikely as the column says (between two evaluations, in
-proportion to the logarithm of that probability), and after all steps.
+Model utility / probability of an answer to retain, where one to forget has become as unlikely as the column says
+(between two evaluations, in proportion to the logarithm of that probability), and after all steps.
 
   small     two layers, pre-trained here on 20 authors; 120 steps; a minute a seed and core
   smollm2   the embedded model, taught by configs/sft.yaml and made to forget by configs/npo.yaml; some ten minutes a
@@ -40,7 +40,7 @@ from rl.sources.authors import AuthorsConfig, rows
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = ("ga", "grad_diff", "npo", "npo_rt", "npo_kl", "simnpo")
-LEVELS = (0.3, 0.1, 0.03, 0.01)
+LEVELS = (0.1, 0.01, 0.001)
 SET = dict[str, list[dict[str, Any]]]
 Runs = dict[tuple[int, str], rl.Run]
 
@@ -177,12 +177,16 @@ def measured(model: str, seeds: Sequence[int], variants: Sequence[str], folder: 
 
 def line(seed: int, variant: str, run: rl.Run) -> str:
     """A row of the table."""
-    found = [(e["forget"]["probability"], e["all"]["model_utility"]) for _, e in points(run)]
-    levels = [at_forget_probability(found, level) for level in LEVELS]
-    cells = "".join(f"{'-' if level is None else format(level, '.2f'):>8}" for level in levels)
-    end = run.evaluation
-    last = f"{found[0][1]:9.2f}{end['all']['model_utility']:7.2f}{end['forget']['probability']:11.4f}"
-    return f"{variant:10}{seed:5}{cells}{last}{end['retain']['probability']:10.2f}"
+    found = [e for _, e in points(run)]
+    forget = [e["forget"]["probability"] for e in found]
+    kept = [(e["all"]["model_utility"], e["retain"]["probability"]) for e in found]
+    levels = [
+        [at_forget_probability(list(zip(forget, values, strict=True)), level) for values in zip(*kept, strict=True)]
+        for level in LEVELS
+    ]
+    cells = [*levels, kept[0], kept[-1]]
+    text = "".join(" / ".join("-" if value is None else f"{value:.2f}" for value in cell).rjust(14) for cell in cells)
+    return f"{variant:10}{seed:5}{text}{forget[-1]:11.4f}"
 
 
 def page(runs: Runs) -> str:
@@ -213,8 +217,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    columns = "".join(f"{f'p={level:g}':>8}" for level in LEVELS)
-    print(f"variant    seed{columns}   utility: first  last  forget p  retain p")
+    columns = "".join(name.rjust(14) for name in (*(f"p={level:g}" for level in LEVELS), "before", "at the end"))
+    print(f"variant   seed {columns}   forget p")
     with tempfile.TemporaryDirectory() as temporary:
         runs = measured(given.model, given.seeds, given.variants, given.out or Path(temporary))
     if given.plot:
