@@ -1,6 +1,6 @@
 """Unlearning on a model that was taught invented authors: what is left of its use, by variant and seed.
 
-    python benchmarks/unlearning.py [--model small] [--seeds 0 1 2] [--variants ...] [--out FOLDER] [--plot FILE.html]
+    python benchmarks/unlearning.py [--model small] [--seeds 0 1 2] [--variants ...] [--every N] [--out FOLDER] [--plot FILE.html]
 
 Model utility / probability of an answer to retain, where one to forget has become as unlikely as the column says
 (between two evaluations, in proportion to the logarithm of that probability), and after all steps.
@@ -157,9 +157,9 @@ def at_forget_probability(found: Sequence[tuple[float, float]], level: float) ->
     return None
 
 
-def measured(model: str, seeds: Sequence[int], variants: Sequence[str], folder: Path) -> Runs:
+def measured(model: str, seeds: Sequence[int], variants: Sequence[str], folder: Path, every: int | None) -> Runs:
     """All runs, each printed when it is there."""
-    teach, every = MODELS[model]
+    teach, default = MODELS[model]
     runs: Runs = {}
     for seed in seeds:
         place = folder / f"{model}-{seed}"
@@ -168,7 +168,7 @@ def measured(model: str, seeds: Sequence[int], variants: Sequence[str], folder: 
             run = done(place / variant)
             if run is None:
                 config = config or teach(place, seed)
-                run = unlearnt(config, variant, place / variant, every=every)
+                run = unlearnt(config, variant, place / variant, every=every or default)
                 shutil.rmtree(place / variant / "checkpoints")  # gigabytes
             runs[seed, variant] = run
             print(line(seed, variant, run), flush=True)
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--model", choices=list(MODELS), default="small")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--every", type=int, help="steps from one evaluation to the next")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
@@ -220,7 +221,7 @@ def main() -> None:
     columns = "".join(name.rjust(14) for name in (*(f"p={level:g}" for level in LEVELS), "before", "at the end"))
     print(f"variant   seed {columns}   forget p")
     with tempfile.TemporaryDirectory() as temporary:
-        runs = measured(given.model, given.seeds, given.variants, given.out or Path(temporary))
+        runs = measured(given.model, given.seeds, given.variants, given.out or Path(temporary), given.every)
     if given.plot:
         write_text(given.plot, page(runs))
 
