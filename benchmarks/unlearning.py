@@ -1,6 +1,7 @@
 """Unlearning on a model that was taught invented authors: what is left of its use, by variant and seed.
 
-    python benchmarks/unlearning.py [--model small] [--seeds 0 1 2] [--variants ...] [--every N] [--out FOLDER] [--plot FILE.html]
+    python benchmarks/unlearning.py [--model small] [--seeds 0 1 2] [--variants ga npo] [--every 4] [--out FOLDER]
+        [--plot FILE.html]
 
 Model utility / probability of an answer to retain, where one to forget has become as unlikely as the column says
 (between two evaluations, in proportion to the logarithm of that probability), and after all steps.
