@@ -196,13 +196,13 @@ def load(
     _check_source(classes["method"], classes["source"], sections, origin)
     if classes["method"].trainer in WITHOUT_ROLLOUTS:
         _check_without_rollouts(sections, origin, WITHOUT_ROLLOUTS[classes["method"].trainer])
-    if classes["method"].needs_rewards and not sections.rewards:
+    parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
+    if classes["method"].needs_rewards(parts["method"]) and not sections.rewards:
         raise ConfigError(
             f"method '{sections.method['kind']}' learns from rewards, and none is named",
             place=origin.place(("rewards",)),
             allowed="a list of names, as [first_line_equals]; `engine rl list` shows them",
         )
-    parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
     if classes["method"].trainer == "zeroth_order":
         _check_zeroth_order(sections, parts["method"], origin)
     _check_quantized(sections, classes["method"], origin)
@@ -274,7 +274,7 @@ GRADIENT_SETTINGS = ("iterations", "minibatches", "weight_decay", "betas", "adam
 
 
 def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> None:
-    """Raise ConfigError for a setting that the loop of forward passes has not, and for a reward that is not there."""
+    """Raise ConfigError for a setting that the loop of forward passes has not."""
     default = TrainerConfig()
     for key in GRADIENT_SETTINGS:
         if getattr(sections.trainer, key) != getattr(default, key):
@@ -288,12 +288,6 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
             "weights are brought to the accelerator a block at a time where all of them are moved, by a loss alone",
             place=origin.place(("method", "offload")),
             allowed="false, or model.lora=null, model.dtype=float32, method.space.dims=null and method.objective=loss",
-        )
-    if method.objective == "reward" and not sections.rewards:
-        raise ConfigError(
-            f"method '{method.kind}' is to raise a reward, and none is named",
-            place=origin.place(("rewards",)),
-            allowed="a list of names, as [first_line_equals] (`engine rl list` shows them), or method.objective=loss",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -64,9 +64,13 @@ class DiffusionMethod(Method):
     """One method on the diffusion trainer."""
 
     trainer = "diffusion"
-    needs_rewards = False
     Config: ClassVar[type[MethodConfig]] = DiffusionConfig
     config: DiffusionConfig
+
+    @classmethod
+    def needs_rewards(cls, config: Any) -> bool:
+        """No completions, no rewards."""
+        return False
 
     def loss(self, batch: DiffusionBatch) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
         """These rows' share of the step's loss, and statistics, each a share of the step's mean."""

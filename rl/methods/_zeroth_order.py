@@ -75,10 +75,14 @@ class ZerothOrderMethod(Method):
     """
 
     trainer = "zeroth_order"
-    needs_rewards = False
     directions: ClassVar[Literal["noise", "coordinates"]] = "noise"
     Config: ClassVar[type[MethodConfig]] = ZerothOrderConfig
     config: Any
+
+    @classmethod
+    def needs_rewards(cls, config: Any) -> bool:
+        """Where the reward is the objective."""
+        return bool(config.objective == "reward")
 
     def begin(self, x: Tensors) -> None:
         """Look at x before the first step, and again after a resume, before `load_state_dict`."""
