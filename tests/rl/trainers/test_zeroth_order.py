@@ -99,6 +99,18 @@ def test_memory_that_is_brought_over_in_blocks_changes_nothing(tiny_config: dict
     assert [row["terms"] for row in steps(trained(config, tmp_path / "offload"))] == [r["terms"] for r in steps(plain)]
 
 
+@pytest.mark.gpu
+def test_weights_that_stay_outside_the_accelerator_give_the_same_slopes(
+    tiny_config: dict[str, Any], tmp_path: Path
+) -> None:
+    config = member(tiny_config, "mezo")
+    slopes = []
+    for is_offloaded in (False, True):
+        config["method"]["offload"] = is_offloaded
+        slopes.append([row["slope"] for row in steps(trained(config, tmp_path / str(is_offloaded)))])
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-2)
+
+
 def test_a_loss_falls_by_forward_passes_alone_and_not_by_moves_as_long_in_directions_by_chance(
     tiny_config: dict[str, Any], tmp_path: Path
 ) -> None:
