@@ -171,6 +171,12 @@ class Experiment:
             and getattr(self.method, "objective", "reward") != "loss"
         )
 
+    @property
+    def has_soft_prompt(self) -> bool:
+        """Whether vectors before every prompt are what is trained."""
+        space = getattr(self.method, "space", None)
+        return space is not None and space.of == "soft_prompt"
+
     def place(self, *path: str | int) -> str:
         """Where the value at that path was set."""
         return self.origin.place(path)
@@ -205,6 +211,8 @@ def load(
         )
     if classes["method"].trainer == "zeroth_order":
         _check_zeroth_order(sections, parts["method"], origin)
+        if classes["method"].moves_values:
+            _check_constant_rate(sections, origin)
     _check_quantized(sections, classes["method"], origin)
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
@@ -283,12 +291,30 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
                 place=origin.place(("trainer", key)),
                 next_step="take it out",
             )
+    if method.space.of == "soft_prompt" and sections.model.lora is not None:
+        raise ConfigError(
+            "of a soft prompt its vectors are trained, and adapters as well were asked for",
+            place=origin.place(("model", "lora")),
+            allowed="null, or method.space.of=weights",
+        )
     if method.offload and not is_live(method, sections.model):
         raise ConfigError(
             "weights are brought to the accelerator a block at a time where all of them are moved, by a loss alone",
             place=origin.place(("method", "offload")),
             allowed="false, or model.lora=null, model.dtype=float32, method.space.dims=null and method.objective=loss",
         )
+
+
+def _check_constant_rate(sections: RunConfig, origin: Source) -> None:
+    """Raise ConfigError for learning rates that change, where a run is replayed at one."""
+    for key in ("schedule", "warmup_steps"):
+        if getattr(sections.trainer, key) != getattr(TrainerConfig(), key):
+            raise ConfigError(
+                f"method '{sections.method['kind']}' finds the length of a step by its line search, "
+                f"and trainer.{key} means nothing there",
+                place=origin.place(("trainer", key)),
+                next_step="take it out",
+            )
 
 
 def _is_set(default: Config, key: str, value: Any) -> bool:

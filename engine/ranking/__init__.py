@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from engine.ranking.base import Ranker, Ticket
+from engine.ranking.judge import JudgeRanker
 from engine.ranking.program import ProgramRanker
 from engine.ranking.ranking import Ranking
 from engine.ranking.recorded import RecordedRanker
 
-__all__ = ["ProgramRanker", "Ranker", "Ranking", "RecordedRanker", "Ticket"]
+__all__ = ["JudgeRanker", "ProgramRanker", "Ranker", "Ranking", "RecordedRanker", "Ticket"]

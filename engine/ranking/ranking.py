@@ -80,7 +80,7 @@ class Ranking:
         tiers = [[one for one, s in known.items() if s == level] for level in levels]
         return cls(tiers=tiers, unranked=[one for one in scores if one not in known])
 
-    def renamed(self, names: Mapping[Id, Sequence[Id]]) -> Ranking:
+    def renamed(self, names: Mapping[Any, Sequence[Id]]) -> Ranking:
         """The same with each candidate under its other names; several of one candidate are a tie."""
         tiers = [[new for one in tier for new in names[one]] for tier in self.tiers]
         unranked = [new for one in self.unranked for new in names[one]]

@@ -10,14 +10,7 @@ HINTS = {
 }
 """Methods that are taken for one of ours, and what they are."""
 
-METHODS = Registry(
-    "method",
-    package="rl.methods",
-    group="engine.methods",
-    attribute="METHOD",
-    hints=HINTS,
-    besides=["zo_ranksgd"],  # an ask/tell loop of its own: no trainer runs it
-)
+METHODS = Registry("method", package="rl.methods", group="engine.methods", attribute="METHOD", hints=HINTS)
 
 
 def names() -> list[str]:

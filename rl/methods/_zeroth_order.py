@@ -7,9 +7,10 @@ So a step is told in full by its numbers and coefficients, and no direction is e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -19,6 +20,8 @@ from rl.ops.perturbation import Tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 Term = tuple[int, float]
 """The number of a direction, and how far along it."""
@@ -68,16 +71,33 @@ class ZerothOrderConfig(MethodConfig):
     offload: bool = False
 
 
+def until_there(poll: Callable[[], T | None]) -> T:
+    """What poll returns once that is not None."""
+    while (found := poll()) is None:
+        pass
+    return found
+
+
 class ZerothOrderMethod(Method):
     """One method on the zeroth-order trainer.
 
-    `directions`: what a number stands for: standard normal noise, or one coordinate of x.
+    `directions`: what a number stands for: standard normal noise, or one coordinate of x. `moves_values`: whether
+    points are values of x; x is then a copy of what is trained, checkpoints keep where it began, and the learning
+    rate is the same throughout. `rate`: the config's. `awaited`: the trainer's way to wait for an answer from outside:
+    poll is called in the main process alone, again until it does not return None, and all processes get the answer;
+    it should return within seconds. Raises Stopped where the run is to end meanwhile.
     """
 
     trainer = "zeroth_order"
     directions: ClassVar[Literal["noise", "coordinates"]] = "noise"
     Config: ClassVar[type[MethodConfig]] = ZerothOrderConfig
+    moves_values: ClassVar[bool] = False
     config: Any
+
+    def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
+        super().__init__(config, seed=seed, near=near)
+        self.rate = 0.0
+        self.awaited: Callable[[Callable[[], Any]], Any] = until_there
 
     @classmethod
     def needs_rewards(cls, config: Any) -> bool:
@@ -85,7 +105,9 @@ class ZerothOrderMethod(Method):
         return bool(config.objective == "reward")
 
     def begin(self, x: Tensors) -> None:
-        """Look at x before the first step, and again after a resume, before `load_state_dict`."""
+        """Look at x before the first step, and again after a resume, before `load_state_dict`.
+
+        With `moves_values` it is x as it was before the first step, also after a resume."""
 
     def points(self, step: int) -> Sequence[Point | Slope]:
         """What to measure in this step."""

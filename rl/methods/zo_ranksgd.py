@@ -15,7 +15,9 @@ Subspace. When it fails: without line search a fixed step stops improving at a d
 eta gamma^(l-1) is too long, or mu is below what the ranker sees.
 
 Values: m = k = 15, l = 5, gamma 0.1 and mu 0.01 are the paper's. gamma 0.5 is better for the first 500 points, and
-in 100 dimensions for the first 2,000 (benchmarks/zo_ranksgd.py).
+in 100 dimensions for the first 2,000 (benchmarks/zo_ranksgd.py). A subspace's directions are of length 1 over all
+weights together, so there mu and eta are larger: 3 and 8 for sixteen of them through the adapters of a 135 M model,
+0.5 through a soft prompt (configs/zo_ranksgd.yaml).
 
 Departures from the paper:
 1. Weights are of the pairs, exactly; the authors' code is off by one, so theirs do not sum to 0 and drift.
@@ -25,252 +27,223 @@ Departures from the paper:
 5. Who cannot judge, or tells nobody apart, teaches nothing: the next candidates have new noise; a line search
    leaves x as if x had won.
 6. Candidates are made from a float32 copy of x, and noise follows from (seed, round, candidate).
+
+As a method of a config, x are the coefficients of a subspace (`space.dims`) of weights, adapters or a soft prompt,
+`trainer.lr` is eta, and a step is one ranking: of perturbations, or of a line search. `ranker` says who ranks: what was
+measured (a loss or a reward whose size nobody sees), a language model, a file, or a program. Candidates that make the
+model write the very same are shown once and are a tie; watch `distinct`: where it is 1 nothing was asked, and mu is
+too small.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import math
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
-from engine.errors import CheckpointError, EngineError, InputError
-from engine.ranking import ProgramRanker, Ranker, Ranking
+from pydantic import Field, model_validator
+
+from engine.errors import ConfigError, InputError, NonFinite, Stopped
+from engine.ranking import Ranker, Ranking
 from engine.ranking.ranking import Id
-from rl.lazy import torch
-from rl.ops.perturbation import Space, Subspace, Tensors, noise, stream
-from rl.ops.ranking import Levels, check_oracle, level_weights, ranked_levels, ranking_weights
+from rl.methods._rankers import RankerConfig, ScoresConfig, ranker_of
+from rl.methods._ranksgd import ZORankSGD, loss_ranker, run
+from rl.methods._zeroth_order import Measured, Point, SpaceConfig, ZerothOrderConfig, ZerothOrderMethod
+from rl.methods.base import MethodConfig
+from rl.ops.perturbation import Subspace, Tensors
+from rl.ops.ranking import ranking_weights
 
-__all__ = ["Subspace", "ZORankSGD", "loss_ranker", "ranking_weights", "run"]
+__all__ = ["METHOD", "Subspace", "ZORankSGD", "loss_ranker", "ranking_weights", "run"]
 
-Entry = list[list[int]] | int
-"""What one round taught: the levels of its perturbations, or the number of the line search's winner."""
+SLICE_S = 5.0
+"""How long a ranker is waited for until it is looked whether somebody wants the run to stop."""
 
 
-class ZORankSGD:
-    """Ask for candidates, have them ranked, tell the ranking; rounds of perturbations and line searches alternate.
+class RankedSpaceConfig(SpaceConfig):
+    """As in SpaceConfig; a subspace by default."""
 
-    x0: a vector, a tensor of any shape, or a dict of tensors by name. m, k: candidates of a round, and how many of
-    them the ranker puts in order. mu: size of the perturbations. eta: the longest step, in units of g.
-    line_search: l, the steps that are ranked beside x; 0 takes the step eta unseen. gamma: ratio of one step to
-    the one before. accumulate: average the next estimate into the old one where x itself won.
-    Raises InputError for settings or an x0 that cannot be used.
-    """
+    dims: int | None = Field(default=16, ge=1)
 
-    def __init__(
-        self,
-        x0: Any,
-        *,
-        m: int,
-        k: int,
-        mu: float,
-        eta: float,
-        seed: int = 0,
-        line_search: int = 5,
-        gamma: float = 0.1,
-        accumulate: bool = True,
-    ) -> None:
-        check_oracle(m, k)
-        _check(mu, eta, gamma, line_search)
-        self.m, self.k, self.mu, self.eta, self.seed = m, k, mu, eta, seed
-        self.line_search, self.gamma, self.accumulate = line_search, gamma, accumulate
-        self._space = Space(x0)
-        self._x0 = self._space.pack(x0)
-        self._start = _digest(
-            json.dumps([m, k, mu, eta, seed, line_search, gamma, accumulate]).encode(),
-            *(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() for name, tensor in self._x0.items()),
-            *(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes() for tensor in self._x0.values()),
+
+class ZoRankSgdConfig(ZerothOrderConfig):
+    """`m`, `k`: candidates of a ranking, and how many of them are put in order. `line_search`, `gamma`, `accumulate`:
+    as in ZORankSGD. `ranker`: who ranks; all but `scores` see completions, with `objective: samples` no reward is
+    needed. `question`: what is asked of a ranker.
+
+    `deadline_s`: how long a ranking is waited for; null: for ever. `on_absent`: what then happens: `stop` ends the
+    run, which goes on with --resume, `skip` goes on without that ranking. `most_dims`: more dimensions are refused."""
+
+    kind: Literal["zo_ranksgd"] = "zo_ranksgd"
+    objective: Literal["loss", "reward", "samples"] = "loss"  # type: ignore[assignment]
+    space: RankedSpaceConfig = RankedSpaceConfig()
+    mu: float = Field(default=0.01, gt=0)
+    m: int = Field(default=15, ge=2)
+    k: int = Field(default=15, ge=1)
+    line_search: int = Field(default=5, ge=0)
+    gamma: float = Field(default=0.1, gt=0, lt=1)
+    accumulate: bool = True
+    ranker: RankerConfig = ScoresConfig()
+    question: str = "Which of these continues the prompts best?"
+    deadline_s: float | None = Field(default=None, gt=0)
+    on_absent: Literal["stop", "skip"] = "stop"
+    most_dims: int = Field(default=1000, ge=1)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.k > self.m:
+            raise ValueError(f"k is {self.k} and m is {self.m}; of m candidates at most m can be put in order")
+        if self.ranker.kind == "scores" and self.objective == "samples":
+            raise ValueError("objective samples has no scores to rank by; name another ranker, or loss or reward")
+        if self.ranker.kind != "scores" and self.objective == "loss":
+            raise ValueError(
+                f"the ranker {self.ranker.kind} is shown completions, and objective loss samples none; "
+                "take objective samples, or reward"
+            )
+        return self
+
+
+class ZoRankSgd(ZerothOrderMethod):
+    """ZO-RankSGD. See the module."""
+
+    Config: ClassVar[type[MethodConfig]] = ZoRankSgdConfig
+    paper = "2303.03751"
+    title = "Descent by rankings: which candidates are better, and no score"
+    moves_values = True
+    config: ZoRankSgdConfig
+
+    def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
+        super().__init__(config, seed=seed, near=near)
+        self.optimizer: ZORankSGD | None = None
+        self.ranker: Ranker = (
+            loss_ranker(float, noise_std=config.ranker.noise, seed=seed)
+            if isinstance(config.ranker, ScoresConfig)
+            else ranker_of(config.ranker, k=config.k, seed=seed, near=near)
         )
-        self._begin()
 
     @property
-    def x(self) -> Any:
-        """Where the descent is, in the form and dtypes of x0: a copy."""
-        return self._space.unpack(self._x)
+    def is_scored(self) -> bool:
+        """Whether what was measured ranks, rather than somebody who is shown what the model writes."""
+        return isinstance(self.config.ranker, ScoresConfig)
 
-    @property
-    def round(self) -> int:
-        """How many rankings were told."""
-        return len(self._history)
+    def begin(self, x: Tensors) -> None:
+        """Descend from x. Raises ConfigError where it has too many dimensions for rankings to say much of."""
+        config, dims = self.config, sum(tensor.numel() for tensor in x.values())
+        if dims > config.most_dims:
+            raise ConfigError(
+                f"x has {dims} dimensions, in which a ranking of {config.m} candidates points within a cosine of "
+                f"{math.sqrt(config.m / (config.m + dims)):.3f} of the best direction",
+                allowed="a subspace, as method.space.dims=16, or so many: method.most_dims",
+            )
+        self.optimizer = ZORankSGD(
+            x,
+            m=config.m,
+            k=config.k,
+            mu=config.mu,
+            eta=self.rate,
+            seed=self.seed,
+            line_search=config.line_search,
+            gamma=config.gamma,
+            accumulate=config.accumulate,
+        )
 
-    @property
-    def is_line_search(self) -> bool:
-        """Whether the round's candidates are x and the steps from it."""
-        return self._is_search
+    def points(self, step: int) -> Sequence[Point]:
+        """The candidates of the round."""
+        asked = self._begun().ask()
+        self._ids = list(asked)
+        return [Point(values=candidate) for candidate in asked.values()]
 
-    def ask(self) -> dict[str, Any]:
-        """id -> candidate of this round, in an order that says nothing; the same until tell()."""
-        return {one: self._space.unpack(self._candidate(number)) for one, number in self._numbers().items()}
-
-    def tell(self, ranking: Ranking) -> None:
-        """Learn from a ranking of the candidates, the best first; of those that it does not name nothing is known.
-
-        Raises InputError for an id that this round did not give, one of an earlier round among them.
-        """
-        if self._is_search:
-            levels = ranked_levels(ranking, self._numbers(), self.line_search + 1)
-            self._apply(_winner(levels) if ranking.tiers else 0)
-        else:
-            self._apply(ranked_levels(ranking, self._numbers(), self.k))
+    def move(self, step: int, rate: float, measured: Sequence[Measured]) -> Point:
+        """To where the ranking of the candidates leads. Raises InputError for an answer to another question."""
+        optimizer = self._begun()
+        is_search, before = optimizer.is_line_search, optimizer.x
+        ranking = self._ranking(dict(zip(self._ids, measured, strict=True)))
+        optimizer.tell(ranking)
+        x = optimizer.x
+        is_moved = any(bool((x[name] != before[name]).any()) for name in x)
+        self.metrics |= {
+            "is_line_search": float(is_search),
+            "is_moved": float(is_moved),
+            "ranked": float(sum(map(len, ranking.tiers))),
+        }
+        return Point(values=x)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain JSON: the seed and what each round taught. x and the noise follow from it and x0."""
-        return {"start": self._start, "seed": self.seed, "history": list(self._history)}
+        """What every round taught."""
+        return {} if self.optimizer is None else self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replay the rounds from x0: the next ask() is the very same.
+        """Replay the rounds."""
+        if state:
+            self._begun().load_state_dict(state)
 
-        Raises CheckpointError for a state of another x0, other settings or another seed, or a damaged one.
-        """
-        history = state.get("history")
-        if state.get("start") != self._start:
-            raise CheckpointError(
-                "the state is of another x0, other settings or another seed",
-                next_step="make the optimizer as it was made when the state was saved",
+    def _begun(self) -> ZORankSGD:
+        assert self.optimizer is not None, "begin() comes first"
+        return self.optimizer
+
+    def _ranking(self, found: Mapping[str, Measured]) -> Ranking:
+        """What the ranker says of the candidates; of whom nothing is known is not in it."""
+        if self.is_scored:
+            return self._by_scores({one: measured.loss for one, measured in found.items()})
+        same: dict[str, list[Id]] = {}  # what the model writes -> the candidates with which it does
+        for one, measured in found.items():
+            same.setdefault(measured.shown, []).append(one)
+        self.metrics = {"distinct": float(len(same))}
+        if len(same) == 1:
+            return Ranking([list(found)])
+        ids = {str(ids[0]): ids for ids in same.values()}
+        answer = self._answer({str(ids[0]): text for text, ids in same.items()})
+        if answer is None:
+            return Ranking(unranked=list(found), cannot_judge=True)
+        return _required(answer, ids).renamed(ids)
+
+    def _by_scores(self, losses: Mapping[str, float]) -> Ranking:
+        known: dict[Id, float] = {one: loss for one, loss in losses.items() if not math.isnan(loss)}
+        self.metrics = {"best": min(known.values(), default=math.nan), "distinct": float(len(set(known.values())))}
+        if not known or (len(known) < len(losses) and self.config.objective == "loss"):
+            raise NonFinite(
+                f"{len(losses) - len(known)} of {len(losses)} candidates have no number to be ranked by: they are NaN; "
+                "x was not changed",
+                next_step="a lower method.mu or trainer.lr helps where a loss is NaN; rewards that are all None leave "
+                "nothing to rank",
             )
-        if not isinstance(history, list):
-            raise CheckpointError(f"the history is {history!r:.80}", allowed="a list, with what each round taught")
-        replayed = copy.copy(self)  # so that a damaged state changes nothing
-        replayed._begin()
-        for number, entry in enumerate(history):
-            most = self.line_search if replayed._is_search else self.m - 1
-            if not _is_entry(entry, is_search=replayed._is_search, most=most):
-                raise CheckpointError(f"entry {number} of the history is {entry!r:.80}")
-            replayed._apply(entry)
-        self.__dict__.update(replayed.__dict__)
+        [ranking] = self.ranker.gather([self.ranker.ask(known)])
+        assert ranking is not None
+        return ranking
 
-    def _begin(self) -> None:
-        self._x: Tensors = {name: tensor.clone() for name, tensor in self._x0.items()}
-        self._direction: Tensors = {}  # the mean of the estimates at x; empty before the first
-        self._averaged = 0
-        self._is_search = False
-        self._history: list[Entry] = []
-        self._name = self._start  # names the round: all that led to it
+    def _answer(self, shown: Mapping[Id, str]) -> Ranking | None:
+        """The ranker's answer; None where it did not come and is done without. Raises Stopped where it is not."""
+        deadline_s = self.config.deadline_s
+        end = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        asked: list[str] = []
 
-    def _apply(self, entry: Entry) -> None:
-        """Learn what a round taught; its noise is that of the rounds before."""
-        if isinstance(entry, int):
-            self._move(entry)
-        else:
-            self._estimate(entry)
-        self._history.append(entry)
-        self._name = _digest(self._name.encode(), json.dumps(entry).encode())
+        def poll() -> list[Ranking | None] | None:
+            if not asked:
+                asked.append(self.ranker.ask(shown, question=self.config.question))
+            answers = self.ranker.gather(asked, deadline_s=min(SLICE_S, max(0.0, end - time.monotonic())))
+            return answers if answers[0] is not None or time.monotonic() >= end else None
 
-    def _estimate(self, levels: Levels) -> None:
-        """Average what the levels say into the direction, and go on to the line search."""
-        weights = level_weights(levels, self.m)
-        if not any(weights):
-            return
-        estimate = {name: torch.zeros_like(tensor) for name, tensor in self._x.items()}
-        for number, weight in enumerate(weights):
-            for name, tensor in self._noise(number).items() if weight else ():
-                estimate[name] += weight * tensor
-        self._averaged += 1
-        if old := self._direction:
-            estimate = {name: old[name] + (new - old[name]) / self._averaged for name, new in estimate.items()}
-        self._direction = estimate
-        self._is_search = self.line_search > 0
-        if not self._is_search:
-            self._move(1)
-
-    def _move(self, winner: int) -> None:
-        """Go to the winner of the line search; 0 is x itself."""
-        if winner:
-            self._x = self._stepped(winner)
-        if winner or not self.accumulate:
-            self._direction, self._averaged = {}, 0
-        self._is_search = False
-
-    def _stepped(self, number: int) -> Tensors:
-        """x - eta gamma^(number - 1) g."""
-        step = self.eta * self.gamma ** (number - 1)
-        return {name: self._x[name] - step * slope for name, slope in self._direction.items()}
-
-    def _candidate(self, number: int) -> Tensors:
-        if self._is_search:
-            return self._stepped(number) if number else self._x
-        drawn = self._noise(number)
-        return {name: tensor + self.mu * drawn[name] for name, tensor in self._x.items()}
-
-    def _noise(self, number: int) -> Tensors:
-        return noise(self._x, self.seed, self.round, number)
-
-    def _numbers(self) -> dict[str, int]:
-        """id -> number of the candidate, ordered by ids, which are drawn from all that led to the round."""
-        count = self.line_search + 1 if self._is_search else self.m
-        ids = {f"{self.round}.{stream(self._name, number):016x}": number for number in range(count)}
-        return dict(sorted(ids.items()))
+        [answer] = self.awaited(poll)
+        if answer is None and self.config.on_absent == "stop":
+            raise Stopped(
+                f"no ranking came within {deadline_s:g} s",
+                next_step="go on with --resume when there is somebody to answer, or set method.on_absent=skip",
+            )
+        return answer
 
 
-def run(
-    optimizer: ZORankSGD,
-    ranker: Ranker,
-    rounds: int,
-    *,
-    question: str = "",
-    shown: Callable[[Any], Any] = lambda candidate: candidate,
-    deadline_s: float | None = None,
-) -> Any:
-    """Ask, have ranked and tell that many rounds; returns x.
-
-    shown: what the ranker sees of a candidate: the text that it makes a model write, an image, a list of numbers
-    (a recorded file wants JSON). deadline_s: longest wait for one ranking. Raises EngineError when it passes;
-    what was told until then stands.
-    """
-    for _ in range(rounds):
-        items: dict[Id, Any] = {one: shown(candidate) for one, candidate in optimizer.ask().items()}
-        [ranking] = ranker.gather([ranker.ask(items, question=question)], deadline_s=deadline_s, on_absent="raise")
-        if ranking is None:
-            raise EngineError("the ranker gave no ranking")
-        optimizer.tell(ranking)
-    return optimizer.x
+def _required(answer: Any, ids: Mapping[str, Any]) -> Ranking:
+    """The answer, if it is a ranking of these candidates. Raises InputError."""
+    if not isinstance(answer, Ranking):
+        raise InputError(f"the ranker answered {answer!r:.80}", allowed="an engine.ranking.Ranking")
+    if unknown := [one for one in answer.ids if one not in ids]:
+        raise InputError(
+            f"no candidate of this round has the id {unknown[0]!r}, which the ranker names",
+            allowed=", ".join(ids),
+            next_step="let the ranker answer with the ids that it was shown",
+        )
+    return answer
 
 
-def loss_ranker(loss: Callable[[Any], float], *, noise_std: float = 0.0, seed: int = 0) -> ProgramRanker:
-    """Ranks by a loss, lower is better, plus normal noise that follows from the seed and a candidate's id.
-
-    Raises InputError where the loss is NaN; infinity is the worst there is.
-    """
-
-    def score(one: Id, candidate: Any) -> float:
-        value = float(loss(candidate))
-        if math.isnan(value):
-            raise InputError(f"the loss of candidate {one} is NaN", allowed="a number, or infinity for the worst")
-        source = torch.Generator().manual_seed(stream(seed, str(one)))
-        return -value - (noise_std * float(torch.randn((), generator=source)) if noise_std else 0.0)
-
-    return ProgramRanker(lambda items, question: {one: score(one, candidate) for one, candidate in items.items()})
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _winner(levels: Levels) -> int:
-    """The candidate of the best level; x where it is among them, else the longest step."""
-    return min(levels[0]) if levels else 0
-
-
-def _is_entry(entry: Any, *, is_search: bool, most: int) -> bool:
-    """Whether a round of that kind can have taught this, with candidates 0..most."""
-    if is_search:
-        return type(entry) is int and 0 <= entry <= most
-    if not isinstance(entry, list) or not all(isinstance(level, list) for level in entry):
-        return False
-    numbers = [number for level in entry for number in level]
-    return all(type(n) is int and 0 <= n <= most for n in numbers) and len(set(numbers)) == len(numbers)
-
-
-def _check(mu: float, eta: float, gamma: float, line_search: int) -> None:
-    for name, value in (("mu", mu), ("eta", eta)):
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name} is {value!r}", allowed="a finite number above 0")
-    if not 0 < gamma < 1:
-        raise InputError(f"gamma is {gamma!r}", allowed="a number between 0 and 1")
-    if isinstance(line_search, bool) or not isinstance(line_search, int) or line_search < 0:
-        raise InputError(f"line_search is {line_search!r}", allowed="how many steps are ranked beside x; 0 for none")
+METHOD = ZoRankSgd

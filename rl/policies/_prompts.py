@@ -7,13 +7,18 @@ from typing import Any
 from engine.errors import InputError
 
 
-def encode_prompt(tokenizer: Any, prompt: str | list[dict[str, Any]]) -> tuple[int, ...]:
+def encode_prompt(tokenizer: Any, prompt: str | list[dict[str, Any]], prefix: tuple[int, ...] = ()) -> tuple[int, ...]:
     """The token ids that a completion continues.
 
     Text is tokenized with the special tokens that the tokenizer adds by itself (a BOS token, for
     some models). Chat messages go through the tokenizer's chat template, which opens the
-    assistant's turn. Raises InputError for a chat prompt where the tokenizer has no template.
+    assistant's turn. prefix: ids to put before it, after a BOS token.
+    Raises InputError for a chat prompt where the tokenizer has no template.
     """
+    if prefix:
+        ids = encode_prompt(tokenizer, prompt)
+        start = int(ids[:1] == (tokenizer.bos_token_id,))
+        return (*ids[:start], *prefix, *ids[start:])
     if isinstance(prompt, str):
         return tuple(tokenizer(prompt)["input_ids"])
     if not getattr(tokenizer, "chat_template", None):

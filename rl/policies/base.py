@@ -8,7 +8,7 @@ Tokens go in and come out as ids, so nothing is ever tokenized twice.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -95,6 +95,21 @@ class Policy(ABC):
     @abstractmethod
     def sync(self, state: nn.Module | Mapping[str, Tensor] | None, version: int) -> None:
         """Sample with these weights from now on; they are number `version`."""
+
+    def generate_beside(
+        self, requests: Sequence[Request], models: Iterable[nn.Module], version: int
+    ) -> list[list[list[Rollout]]]:
+        """The rollouts of the same requests by each of several models, in their order.
+
+        models: gives the trained model again and again, each time with other weights, which it has until the next is
+        taken. version: the number of the first one's. Here one after the other; a policy that holds several sets of
+        weights asks all at once. Which weights sample afterwards is not said: sync.
+        """
+        found = []
+        for number, model in enumerate(models, version):
+            self.sync(model, number)
+            found.append(self.generate(requests))
+        return found
 
     def close(self) -> None:  # noqa: B027 - most policies hold nothing
         """Free what the policy holds; it generates no more."""

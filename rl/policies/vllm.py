@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -152,6 +152,16 @@ class VllmPolicy(Policy):
             raise InputError("the vllm policy was given no model to take the weights from", allowed="the trained model")
         self.backend.sync(state, version)
         self.version = version
+
+    def generate_beside(
+        self, requests: Sequence[Request], models: Iterable[nn.Module], version: int
+    ) -> list[list[list[Rollout]]]:
+        """As in Policy; adapters are served side by side, and all their requests are one batch."""
+        if isinstance(self.backend, Served) and self.backend.holds_several and requests:
+            for request in requests:
+                check_request(request)
+            return self.backend.generate_beside(requests, models, version)
+        return super().generate_beside(requests, models, version)
 
     def close(self) -> None:
         """End what was started here."""

@@ -24,16 +24,17 @@ from rl.types import Prompt
 @dataclass
 class Encoder:
     """Prompts and answers as token ids. context: the most that both may have. ending: the text that an answer ends
-    with; None: the end token."""
+    with; None: the end token. prefix: ids before every prompt."""
 
     tokenizer: Any
     source: Any
     context: int | None = None
     ending: str | None = None
+    prefix: tuple[int, ...] = ()
 
     def pair(self, row: Prompt, answer: str) -> Pair:
         """The row's prompt and an answer to it. Raises DataError where both are longer than the context."""
-        prompt = encode_prompt(self.tokenizer, row.prompt)
+        prompt = encode_prompt(self.tokenizer, row.prompt, self.prefix)
         text = self.source.completion(answer) + (self.ending or "")
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         pair = (prompt, (*ids, *([] if self.ending else [self.tokenizer.eos_token_id])))

@@ -24,6 +24,8 @@ class Sampler:
     score: Callable[[list[Group]], None]
     config: PolicyConfig
     seed: int
+    prefix: tuple[int, ...] = ()
+    """Token ids before every prompt."""
 
     def sampled(self, prompts: Sequence[Prompt], window: int, indices: Sequence[int]) -> list[Group]:
         """G rollouts of each prompt, without rewards; the seed of each is that of its window and its index in it."""
@@ -33,10 +35,14 @@ class Sampler:
 
     def scored(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int], **sampling: Any) -> list[Group]:
         """n scored rollouts of each prompt. sampling: fields of Request that differ from the config's."""
-        requests = [self._request(p, n, seed, **sampling) for p, seed in zip(prompts, seeds, strict=True)]
+        requests = self.requests(prompts, n, seeds, **sampling)
         groups = self._groups(prompts, requests) if requests else []
         self.score(groups)
         return groups
+
+    def requests(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int], **sampling: Any) -> list[Request]:
+        """The requests for n rollouts of each prompt."""
+        return [self._request(p, n, seed, **sampling) for p, seed in zip(prompts, seeds, strict=True)]
 
     def greedy(self, prompts: Sequence[Prompt]) -> list[Group]:
         """One scored greedy rollout of each prompt."""
@@ -46,7 +52,8 @@ class Sampler:
         sampling = self.config.model_dump(include={"max_tokens", "temperature", "top_p", "top_k", "min_p", "stop"})
         structure = self.config.structure.structure() if self.config.structure else None
         settings = sampling | {"structure": structure} | changes
-        return Request(prompt_ids=encode_prompt(self.tokenizer, prompt.prompt), n=n, seed=seed, **settings)
+        prompt_ids = encode_prompt(self.tokenizer, prompt.prompt, self.prefix)
+        return Request(prompt_ids=prompt_ids, n=n, seed=seed, **settings)
 
     def _groups(self, prompts: Sequence[Prompt], requests: list[Request]) -> list[Group]:
         rollouts = self.policy.generate(requests)

@@ -48,6 +48,7 @@ class Loop(ABC):
             fused=True,
         )
         self.step, self.is_whole = 0, True
+        self.stop = StopRequest(run_path)
 
     @abstractmethod
     def one_step(self) -> None:
@@ -89,6 +90,7 @@ class Loop(ABC):
     def run(self) -> None:
         """All remaining steps. Raises Stopped and NonFinite."""
         with StopRequest(self.run_path) as stop, closing(self):
+            self.stop = stop
             if self.step == 0 and self.config.eval_every:
                 self.evaluate()
             while self.step < self.config.steps:
@@ -192,8 +194,8 @@ class Loop(ABC):
         place = min(self.prepared.accelerator.process_index, len(record["rng"]) - 1)
         load_rng_state(record["rng"][place])
         self.prepared.source.load_state_dict(record["source"])
-        self.method.load_state_dict(record["method"])
         self.take_up(record, place, state.tensors)
+        self.method.load_state_dict(record["method"])
 
 
 def learning_rate(config: TrainerConfig, step: int) -> float:

@@ -21,6 +21,7 @@ from engine.llm.models import model_path
 from rl.config import Experiment, LoraConfig, ModelConfig
 from rl.trainers.quantized import is_quantized, quantize, save_quantized
 from rl.trainers.seeds import derived_seed
+from rl.trainers.soft_prompt import add_soft_prompt
 
 
 def accelerator_for_this_launch() -> Accelerator:
@@ -84,6 +85,7 @@ def load_model(experiment: Experiment, path: str, checkpoint: Path | None, devic
         model = _pretrained(str(checkpoint or path), config)
     else:
         model = _adapted(_pretrained(path, config), experiment, checkpoint)
+    _soften(model, experiment, path, checkpoint)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
@@ -120,8 +122,20 @@ def model_size(experiment: Experiment, path: str) -> tuple[int, int]:
             model = get_peft_model(model, _lora_settings(experiment))
         if experiment.config.model.quantize is not None:
             model = quantize(model, experiment.config.model.quantize, None)
+        _soften(model, experiment, path, None)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, is_trained in sizes if is_trained)
+
+
+def _soften(model: Any, experiment: Experiment, path: str, checkpoint: Path | None) -> None:
+    """Give the model the soft prompt that the config wants, if it wants one."""
+    if not experiment.has_soft_prompt:
+        return
+    try:
+        add_soft_prompt(model, load_tokenizer(path), experiment.method.space.text, checkpoint)
+    except InputError as error:
+        error.place = error.place or experiment.place("method", "space", "text")
+        raise
 
 
 def _pretrained(path: str, config: ModelConfig) -> Any:

@@ -1,11 +1,11 @@
-"""What the zeroth-order loop measures at a point: the loss of given answers, or the rewards of sampled completions."""
+"""What the zeroth-order loop measures at a point: the loss of given answers, the rewards of sampled completions, or
+what a ranker is shown of these."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,13 +14,7 @@ from rl.methods._zeroth_order import Measured
 from rl.trainers.answers import Encoder, Forward
 from rl.trainers.evaluation import Sampler
 from rl.trainers.seeds import derived_seed
-from rl.types import Group, Prompt
-
-
-class Objective(Protocol):
-    """Measures the model as it is now on a batch of prompts; the same for every point of the step."""
-
-    def measured(self, rows: Sequence[Prompt], step: int) -> Measured: ...
+from rl.types import Group, Prompt, Request
 
 
 @dataclass
@@ -30,7 +24,7 @@ class AnswerLoss:
     forward: Forward
     encoder: Encoder
 
-    def measured(self, rows: Sequence[Prompt], step: int) -> Measured:
+    def measured(self, rows: Sequence[Prompt]) -> Measured:
         """The loss as a number."""
         with torch.no_grad():
             return Measured(float(self.loss(rows)))
@@ -48,13 +42,30 @@ class SampledReward:
 
     sampler: Sampler
 
-    def measured(self, rows: Sequence[Prompt], step: int) -> Measured:
-        """Minus the mean reward, and the completions to show."""
+    def requests(self, rows: Sequence[Prompt], step: int) -> list[Request]:
+        """What is sampled at every point of the step."""
         seeds = [derived_seed(self.sampler.seed, "points", step, i) for i in range(len(rows))]
-        groups = self.sampler.scored(rows, self.sampler.config.completions, seeds)
+        return self.sampler.requests(rows, self.sampler.config.completions, seeds)
+
+    def measured(self, groups: list[Group]) -> Measured:
+        """Minus the mean reward, and the completions to show."""
+        self._score(groups)
         known = [reward for group in groups for reward in group.rewards if reward is not None]
         loss = -math.fsum(known) / len(known) if known else math.nan
         return Measured(loss, shown(groups))
+
+    def _score(self, groups: list[Group]) -> None:
+        self.sampler.score(groups)
+
+
+class Samples(SampledReward):
+    """The completions alone: nothing is measured, and somebody who is shown them ranks."""
+
+    def _score(self, groups: list[Group]) -> None:
+        """Not at all."""
+
+
+Objective = AnswerLoss | SampledReward
 
 
 def shown(groups: Sequence[Group]) -> str:

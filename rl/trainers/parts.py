@@ -29,6 +29,7 @@ from rl.trainers.model import (
     model_size,
     require_model,
 )
+from rl.trainers.soft_prompt import prefix_of
 from rl.types import Group, Prompt, Rollout
 
 
@@ -55,15 +56,14 @@ class Prepared:
         with placed(experiment, "rewards"):
             _require_columns(rewards, source)
         policy_of(experiment)
-        method = experiment.method_class(experiment.method, seed=seed, near=near)
+        with placed(experiment, "method"):
+            method = experiment.method_class(experiment.method, seed=seed, near=near)
         if method.trainer == "offline":
             _require_parts(method, source, experiment)
         if method.trainer == "zeroth_order" and method.config.objective == "loss":
             require_answers(source, experiment.place("source"))
         with placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name, near)
-        with placed(experiment, "method"):
-            method = experiment.method_class(experiment.method, seed=seed, near=near)
         return cls(
             experiment=experiment,
             accelerator=accelerator_for_this_launch(),
@@ -102,7 +102,7 @@ class Prepared:
         except BaseException:
             policy.close()
             raise
-        sampler = Sampler(policy, self.tokenizer, self.scorer, config.policy, config.seed)
+        sampler = Sampler(policy, self.tokenizer, self.scorer, config.policy, config.seed, prefix_of(model))
         return Parts(prepared=self, model=model, reference=reference, policy=policy, sampler=sampler)
 
     def _run_token(self) -> str:
@@ -148,10 +148,14 @@ class Prepared:
     def _zeroth_order_facts(self) -> dict[str, str]:
         config, method = self.experiment.config, self.method  # type: Any, Any
         trainer, policy = config.trainer, config.policy
-        is_loss = method.config.objective == "loss"
         completions = f"{policy.completions} completions of each of {trainer.prompts} prompts"
+        objectives = {
+            "loss": f"the loss of {trainer.prompts} answers",
+            "reward": f"the reward of {completions}",
+            "samples": f"what a ranker says of {completions}",
+        }
         return {
-            "objective": f"the loss of {trainer.prompts} answers" if is_loss else f"the reward of {completions}",
+            "objective": objectives[method.config.objective],
             "updates": f"{trainer.steps} steps",
             "sampler": policy_of(self.experiment).summary(policy),
         }
@@ -187,7 +191,16 @@ def policy_of(experiment: Experiment) -> type[Policy]:
     if experiment.method_class.trainer == "offline":  # the model itself, to measure what it says
         return load_policy(DEFAULT)
     place = experiment.place("policy", "engine")
-    chosen = load_policy(resolve(sampling, place=place), place=place)
+    if experiment.has_soft_prompt:
+        if sampling.engine not in ("auto", DEFAULT):
+            raise ConfigError(
+                f"a soft prompt is vectors, and the policy {sampling.engine} takes token ids of its vocabulary alone",
+                place=place,
+                allowed=DEFAULT,
+            )
+        chosen = load_policy(DEFAULT)
+    else:
+        chosen = load_policy(resolve(sampling, place=place), place=place)
     chosen.require(sampling, lambda *path: experiment.place("policy", *path))
     return chosen
 

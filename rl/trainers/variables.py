@@ -43,6 +43,11 @@ class Variables(ABC):
     def move(self, point: Point, step: int) -> None:
         """Make that point the new x."""
 
+    @property
+    def start(self) -> Tensors:
+        """x as it was before the first step, where that is kept; else as it is."""
+        return self.x
+
     @abstractmethod
     def along(self, number: int, step: int) -> contextlib.AbstractContextManager[None]:
         """Within it, what the model computes has the derivative along a direction (torch.autograd.forward_ad)."""
@@ -86,16 +91,22 @@ class Live(Variables):
 
 
 class Placed(Variables):
-    """x is a float32 copy of the trained weights, or with `dims` the coefficients of a subspace through them."""
+    """x is a float32 copy of the trained weights, or with `dims` the coefficients of a subspace through them.
+
+    Where it began is in checkpoints for subspaces, and for methods that must know it.
+    """
 
     def __init__(self, model: nn.Module, directions: Directions, *, dims: int | None, seed: int) -> None:
         self.parameters = trained(model)
         self.dims, self.seed = dims, seed
         self.origin = {name: p.detach().float().clone() for name, p in self.parameters.items()}
         self.subspace = Subspace(self.origin, dims=dims, seed=seed) if dims else None
-        x = {COEFFICIENTS: self.subspace.zeros()} if self.subspace else self.origin
-        super().__init__(model, directions, x)
+        super().__init__(model, directions, self.start)
         self._write(self.x)
+
+    @property
+    def start(self) -> Tensors:
+        return {COEFFICIENTS: self.subspace.zeros()} if self.subspace else self.origin
 
     @contextlib.contextmanager
     def at(self, point: Point, step: int) -> Iterator[None]:
@@ -128,12 +139,17 @@ class Placed(Variables):
 
     def tensors(self) -> Tensors:
         kept = {f"x/{name}": tensor for name, tensor in self.x.items()}
-        return kept | ({f"origin/{name}": t for name, t in self.origin.items()} if self.subspace else {})
+        return kept | ({f"origin/{name}": t for name, t in self.origin.items()} if self._keeps_origin else {})
+
+    @property
+    def _keeps_origin(self) -> bool:
+        return self.subspace is not None or self.directions.method.moves_values
 
     def load_tensors(self, tensors: Tensors) -> None:
         device = next(iter(self.origin.values())).device
-        if self.subspace:
+        if self._keeps_origin:
             self.origin = {name: tensors[f"origin/{name}"].to(device) for name in self.origin}
+        if self.subspace:
             self.subspace = Subspace(self.origin, dims=self.dims or 1, seed=self.seed)
         self.x = {name: tensors[f"x/{name}"].to(tensor.device) for name, tensor in self.x.items()}
         self._write(self.x)

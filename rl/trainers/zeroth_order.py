@@ -6,18 +6,19 @@ and all make the same move. Directions follow from (seed, step, number), so noth
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from engine.errors import DataError, NonFinite
+from engine.errors import DataError, EngineError, InputError, NonFinite, Stopped
 from engine.runs import RunFolder, read_lines, write_json
 from rl.config import Experiment, is_live
 from rl.methods._zeroth_order import Measured, Point, Slope, ZerothOrderMethod
@@ -28,10 +29,13 @@ from rl.trainers.directions import Directions
 from rl.trainers.evaluation import evaluation_rows
 from rl.trainers.loop import Loop, below
 from rl.trainers.model import as_evaluated
-from rl.trainers.objectives import AnswerLoss, Objective, SampledReward
+from rl.trainers.objectives import AnswerLoss, Objective, SampledReward, Samples
 from rl.trainers.parts import Parts
+from rl.trainers.soft_prompt import bare, prefix_of, save_soft_prompt
 from rl.trainers.variables import Live, Placed, Variables, trained
-from rl.types import Prompt
+from rl.types import Group, Prompt
+
+T = TypeVar("T")
 
 
 class ZerothOrderTrainer(Loop):
@@ -44,6 +48,7 @@ class ZerothOrderTrainer(Loop):
         experiment = self.prepared.experiment
         self.objective = objective_of(parts)
         self.variables = variables_of(experiment, self.model, self.method, self.prepared.accelerator.device)
+        self.method.rate, self.method.awaited = self.config.lr, self._awaited
         self.method.begin(self.variables.x)
         self.pushes = 0
 
@@ -53,7 +58,22 @@ class ZerothOrderTrainer(Loop):
         super().run()
 
     def one_step(self) -> None:
-        """One move, its row, and the evaluation that is due."""
+        """One move, its row, and the evaluation that is due. Raises Stopped, with nothing changed, where nobody answers
+        or the policy's servers stay away."""
+        batches = self.source.state_dict()
+        try:
+            self._move()
+        except Stopped:
+            self.source.load_state_dict(batches)
+            raise
+        self.is_whole = not self.is_evaluated
+        self._push()
+        if self.is_evaluated:
+            self.evaluate()
+        self.is_whole = True
+
+    def _move(self) -> None:
+        """Measure, move, and log it."""
         started = time.perf_counter()
         rate = self.set_learning_rate()
         rows = self.source.batch(self.config.prompts)
@@ -62,38 +82,77 @@ class ZerothOrderTrainer(Loop):
         move = self._checked(self.method.move(self.step, rate, measured), measured, rows)
         self.variables.move(move, self.step)
         self.step += 1
-        self._push()
         row = {
             "step": self.step,
             **({} if any(isinstance(p, Slope) for p in points) else self._summary(measured)),
             **self.method.metrics,
             "points": len(points),
             "lr": rate,
-            "terms": [list(term) for term in move.terms],
+            **({} if self.method.moves_values else {"terms": [list(term) for term in move.terms]}),
             "seconds": time.perf_counter() - started,
         }
         self.log(row)
         self._samples(measured)
-        if self.is_evaluated:
-            self.evaluate()
 
     def _measured(self, points: Sequence[Point | Slope], rows: Sequence[Prompt]) -> list[Measured]:
         """What was found at every point; of several processes each looks at its share."""
         accelerator = self.prepared.accelerator
         own = range(accelerator.process_index, len(points), accelerator.num_processes)
         with as_evaluated(self.model):
-            found = [(i, self._at(points[i], rows)) for i in own]
+            found = list(zip(own, self._found([points[i] for i in own], rows), strict=True))
         if accelerator.num_processes > 1:
             found = sorted(gather_object(found), key=lambda pair: pair[0])
         return [measured for _, measured in found]
 
-    def _at(self, point: Point | Slope, rows: Sequence[Prompt]) -> Measured:
+    def _found(self, points: Sequence[Point | Slope], rows: Sequence[Prompt]) -> list[Measured]:
+        objective = self.objective
+        if isinstance(objective, SampledReward):
+            requests, version = objective.requests(rows, self.step), self.pushes + 1
+            self.pushes += len(points)
+            with contextlib.closing(self._models(points)) as models:
+                found = self.parts.policy.generate_beside(requests, models, version)
+            pairs = [list(zip(rows, requests, rollouts, strict=True)) for rollouts in found]
+            return [objective.measured([Group(p, r.prompt_ids, own) for p, r, own in pair]) for pair in pairs]
+        return [self._at(point, rows, objective) for point in points]
+
+    def _models(self, points: Sequence[Point | Slope]) -> Generator[Any]:
+        """The model at each of the points; there until the next is taken."""
+        for point in points:
+            assert isinstance(point, Point)
+            with self.variables.at(point, self.step):
+                yield self.model
+
+    def _at(self, point: Point | Slope, rows: Sequence[Prompt], objective: AnswerLoss) -> Measured:
         if isinstance(point, Slope):
             return Measured(self._slope(point.number, rows))
         with self.variables.at(point, self.step):
-            if self.objective_samples:
-                self._push()
-            return self.objective.measured(rows, self.step)
+            return objective.measured(rows)
+
+    def _awaited(self, poll: Callable[[], T | None]) -> T:
+        """What poll returns in the main process once that is not None, in all of them. Raises Stopped on request."""
+        while True:
+            found, error = self._from_main(poll)
+            if error is not None:
+                raise error
+            if found is not None:
+                return found
+            if self._agreed(self.stop.reason):
+                raise self.stop.raised(self.step, self.run_path)
+
+    def _from_main(self, poll: Callable[[], T | None]) -> tuple[T | None, Exception | None]:
+        """What poll returns, or the error that it raises, in the main process; in all processes."""
+        found: T | None = None
+        error: Exception | None = None
+        if self.prepared.accelerator.is_main_process:
+            try:
+                found = poll()
+            except Exception as raised:
+                error = raised
+        if self.prepared.accelerator.num_processes > 1:
+            told: list[Any] = [found, None if error is None else f"the main process: {error}"]
+            broadcast_object_list(told)
+            found, error = told[0], error or (EngineError(told[1]) if told[1] else None)
+        return found, error
 
     def _slope(self, number: int, rows: Sequence[Prompt]) -> float:
         """The derivative of the loss along a direction."""
@@ -137,6 +196,8 @@ class ZerothOrderTrainer(Loop):
         """The mean of what was found at the points, as a loss or as a reward."""
         known = [found.loss for found in measured if not math.isnan(found.loss)]
         mean = math.fsum(known) / len(known) if known else None
+        if isinstance(self.objective, Samples):
+            return {}
         return {"reward_mean": None if mean is None else -mean} if self.objective_samples else {"loss": mean}
 
     def _samples(self, measured: Sequence[Measured]) -> None:
@@ -165,7 +226,7 @@ class ZerothOrderTrainer(Loop):
         if isinstance(objective, AnswerLoss):
             with as_evaluated(parts.model):
                 for split, rows in splits.items():
-                    found[split]["loss"] = objective.measured(rows, 0).loss
+                    found[split]["loss"] = objective.measured(rows).loss
         return found
 
     def record(self) -> dict[str, Any]:
@@ -174,21 +235,30 @@ class ZerothOrderTrainer(Loop):
     def tensors(self) -> dict[str, Tensor]:
         return {f"variables/{name}": tensor for name, tensor in self.variables.tensors().items()}
 
+    def _save_model(self, path: Path) -> None:
+        """The model that transformers loads, and beside it what that cannot hold."""
+        with bare(self.model):
+            super()._save_model(path)
+        save_soft_prompt(self.model, path)
+
     def take_up(self, record: dict[str, Any], place: int, tensors: dict[str, Tensor]) -> None:
         self.variables.load_tensors(below(tensors, "variables/"))
+        self.method.begin(self.variables.start)
 
 
 def objective_of(parts: Parts) -> Objective:
     """What the config measures."""
     prepared = parts.prepared
     config = prepared.experiment.config
-    if prepared.experiment.method.objective == "reward":
-        return SampledReward(parts.sampler)
+    kinds = {"reward": SampledReward, "samples": Samples}
+    if kind := kinds.get(prepared.experiment.method.objective):
+        return kind(parts.sampler)
     autocast = torch.bfloat16 if config.model.autocast == "bfloat16" else None
     context = getattr(parts.model.config, "max_position_embeddings", None)
     ending = config.policy.stop[0] if config.policy.stop else None
     forward = Forward(parts.model, autocast, config.trainer.micro_batch_tokens)
-    return AnswerLoss(forward, Encoder(prepared.tokenizer, prepared.source, context, ending))
+    encoder = Encoder(prepared.tokenizer, prepared.source, context, ending, prefix_of(parts.model))
+    return AnswerLoss(forward, encoder)
 
 
 def variables_of(
@@ -198,9 +268,13 @@ def variables_of(
     seed, settings = experiment.config.seed, experiment.method
     begin_adapters(model, seed)
     directions = Directions(method, seed, device)
-    if is_live(settings, experiment.config.model):
+    if is_live(settings, experiment.config.model) and not method.moves_values:
         return Live(model, directions)
-    return Placed(model, directions, dims=settings.space.dims, seed=seed)
+    try:
+        return Placed(model, directions, dims=settings.space.dims, seed=seed)
+    except InputError as error:
+        error.place = error.place or experiment.place("method", "space", "dims")
+        raise
 
 
 LORA_B = 1e-3

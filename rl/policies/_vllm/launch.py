@@ -60,7 +60,8 @@ def server_command(
     backend = "nccl" if route == "nccl" else "file"
     arguments += ["--weight-transfer-config", json.dumps({"backend": backend})]
     if lora_rank:
-        arguments += ["--enable-lora", "--max-lora-rank", str(_adapter_rank(lora_rank)), "--max-loras", "2"]
+        arguments += ["--enable-lora", "--max-lora-rank", str(_adapter_rank(lora_rank)), "--max-loras"]
+        arguments += [str(settings.adapters)]
     if settings.context:
         arguments += ["--max-model-len", str(settings.context)]
     if settings.tensor_parallel > 1:

@@ -99,6 +99,8 @@ class LoraRoute(Route):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._loaded: dict[str, str] = {}
+        self.beside: list[str] = []
+        """Names of further adapters, which a server is to hold as well."""
 
     def prepare(self, model: Any, version: int) -> None:
         self.version = version
@@ -107,9 +109,26 @@ class LoraRoute(Route):
             if path.name != self.tag:
                 shutil.rmtree(path)
 
+    def put_beside(self, model: Any, version: int) -> str:
+        """Take the model's adapter, to be pushed beside the prepared one; its name."""
+        name = f"{self.run}-beside-{version}"
+        model.save_pretrained(self.folder / name)
+        self.beside.append(name)
+        return name
+
+    def clear_beside(self, endpoints: Iterable[Endpoint], timeout_s: float) -> None:
+        """Have the servers forget the adapters that were put beside the prepared one."""
+        for endpoint in endpoints:
+            for name in self.beside:
+                with contextlib.suppress(Refused, ServerGone):  # one that does not have it, or is not there
+                    endpoint.unload_adapter(name, timeout_s)
+        for name in self.beside:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        self.beside = []
+
     def push(self, endpoint: Endpoint, timeout_s: float) -> None:
-        if not self.is_current(endpoint):
-            endpoint.load_adapter(self.tag, str(self.folder / self.tag), timeout_s)
+        for name in self._missing(endpoint):
+            endpoint.load_adapter(name, str(self.folder / name), timeout_s)
         old = self._loaded.get(endpoint.url)
         self._loaded[endpoint.url] = self.tag
         if old and old != self.tag:
@@ -117,7 +136,12 @@ class LoraRoute(Route):
                 endpoint.unload_adapter(old, timeout_s)
 
     def is_current(self, endpoint: Endpoint) -> bool:
-        return any(model["id"] == self.tag for model in endpoint.models())
+        return not self._missing(endpoint)
+
+    def _missing(self, endpoint: Endpoint) -> list[str]:
+        """The adapters that the server is to hold and does not."""
+        held = {model["id"] for model in endpoint.models()}
+        return [name for name in (self.tag, *self.beside) if name not in held]
 
     def served_name(self, base: str) -> str:
         return self.tag

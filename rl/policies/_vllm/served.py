@@ -7,7 +7,7 @@ if it is ours, started again), given the weights, probed, and then asked for wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from rl.policies._vllm.endpoint import Endpoint, Refused, ServerGone, refused_ac
 from rl.policies._vllm.launch import OwnServer
 from rl.policies._vllm.payload import completion_body, error_rollouts, fault_of, rollouts_of
 from rl.policies._vllm.probe import Difference, Scores, probe_ids, served_difference, trainer_scores
-from rl.policies._vllm.routes import Route
+from rl.policies._vllm.routes import LoraRoute, Route
 from rl.policies._vllm.settings import VllmConfig
 from rl.policies._vllm.transport import Sent, Transport
 from rl.types import Request, Rollout
@@ -62,6 +62,7 @@ class Served:
         self.endpoints = {url: Endpoint(url, key) for url in urls}
         self.is_pusher, self.say = is_pusher, say
         self.scores: Scores | None = None
+        self.beside: dict[str, Scores] = {}  # what the trainer computes with adapters that are served beside the run's
         self.differences: dict[str, Difference] = {}
         self._refused = ""
         self._base, self.context = self._met()
@@ -72,19 +73,50 @@ class Served:
 
     def generate(self, requests: Sequence[Request], version: int) -> list[list[Rollout]]:
         """The rollouts of each request; see Policy. Raises Stopped when no server comes back in time."""
+        name = self.route.served_name(self._base) if self.has_weights else self._base
+        return self._generate(requests, [name] * len(requests), [version] * len(requests))
+
+    @property
+    def holds_several(self) -> bool:
+        """Whether further adapters can be served beside the run's."""
+        return isinstance(self.route, LoraRoute) and self.is_pusher and self.has_weights
+
+    def generate_beside(
+        self, requests: Sequence[Request], models: Iterable[Any], version: int
+    ) -> list[list[list[Rollout]]]:
+        """The rollouts of the requests by each of the models, whose adapters are served side by side; see Policy."""
+        assert isinstance(self.route, LoraRoute)
+        try:
+            for number, model in enumerate(models, version):
+                name = self.route.put_beside(model, number)
+                self.beside[name] = trainer_scores(model, self.ids, self.trainer.autocast)
+            names, count = list(self.beside), len(requests)
+            found = self._generate(
+                list(requests) * len(names),
+                [name for name in names for _ in requests],
+                [version + i for i in range(len(names)) for _ in requests],
+            )
+        finally:
+            self.beside = {}
+            self.route.clear_beside(self.endpoints.values(), self.settings.sync_timeout_s)
+        return [found[i * count : (i + 1) * count] for i in range(len(names))]
+
+    def _generate(
+        self, requests: Sequence[Request], names: Sequence[str], versions: Sequence[int]
+    ) -> list[list[Rollout]]:
+        """The rollouts of each request by the served model of that name, whose weights have that number."""
         faults = [fault_of(request, self.context) for request in requests]
         done = {
-            i: error_rollouts(request, fault, version)
+            i: error_rollouts(request, fault, versions[i])
             for i, (request, fault) in enumerate(zip(requests, faults, strict=True))
             if fault
         }
         fruitless = 0
         while missing := [i for i in range(len(requests)) if i not in done]:
             urls = self._ready()
-            name = self.route.served_name(self._base) if self.has_weights else self._base
-            bodies = {i: completion_body(requests[i], name, self.context, self.trainer.end_ids) for i in missing}
+            bodies = {i: completion_body(requests[i], names[i], self.context, self.trainer.end_ids) for i in missing}
             sent = self._transport.send(bodies, urls)
-            fresh = self._sound(sent, requests, version)
+            fresh = self._sound(sent, requests, versions)
             done |= fresh
             fruitless = 0 if fresh else fruitless + 1
             if sent.gone:
@@ -200,9 +232,10 @@ class Served:
         def complete(body: dict[str, Any]) -> dict[str, Any]:
             return endpoint.complete(body, self.settings.sync_timeout_s)
 
-        found = served_difference(complete, self.route.served_name(self._base), self.ids, self.scores)
-        self.differences[endpoint.url] = found
-        found.require(self.trainer.tolerance, endpoint.url)
+        for name, scores in {self.route.served_name(self._base): self.scores, **self.beside}.items():
+            found = served_difference(complete, name, self.ids, scores)
+            self.differences[endpoint.url] = found
+            found.require(self.trainer.tolerance, endpoint.url)
 
     def _restart_own(self, reason: str) -> None:
         """Start our own server again."""
@@ -213,7 +246,7 @@ class Served:
         self.own.start()
         self.own.wait(next(iter(self.endpoints.values())))
 
-    def _sound(self, sent: Sent, requests: Sequence[Request], version: int) -> dict[int, list[Rollout]]:
+    def _sound(self, sent: Sent, requests: Sequence[Request], versions: Sequence[int]) -> dict[int, list[Rollout]]:
         """The rollouts of the answers that may be used: of servers that had the weights before and after."""
         current = {url: self._still_current(url) for url in set(sent.served_by.values())}
         rollouts = {}
@@ -221,11 +254,11 @@ class Served:
             if not current[sent.served_by[i]]:
                 continue
             if not isinstance(answer, Refused):
-                rollouts[i] = rollouts_of(answer, requests[i], self.trainer.tokenizer, version)
+                rollouts[i] = rollouts_of(answer, requests[i], self.trainer.tokenizer, versions[i])
             elif answer.status in (401, 403, 404):
                 raise refused_access(answer, sent.served_by[i])
             else:
-                rollouts[i] = error_rollouts(requests[i], answer.reason, version)
+                rollouts[i] = error_rollouts(requests[i], answer.reason, versions[i])
         return rollouts
 
     def _still_current(self, url: str) -> bool:

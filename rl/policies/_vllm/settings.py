@@ -24,7 +24,8 @@ class VllmConfig(Config):
     `model`: the served model's name, where a server has several. `api_key_env`: the environment variable that holds
     the servers' key. `dtype` auto: the trainer's computing precision. `tolerance`: the largest mean |difference|
     of log-probs after a sync; 1e-3 in float32 and 0.1 in bfloat16 by default. `memory_share`: of the GPU; 0.9 for
-    a server and 0.3 for a colocated engine by default. `concurrency`: requests (of n completions each) in flight
+    a server and 0.3 for a colocated engine by default. `adapters`: how many LoRA adapters a server of our own computes
+    with side by side (more take turns). `concurrency`: requests (of n completions each) in flight
     at one server. `arguments`: more arguments of `vllm serve` for a server of our own.
 
     `request_timeout_s`: for the n completions of a prompt. `sync_timeout_s`: for one push of weights to all
@@ -45,6 +46,7 @@ class VllmConfig(Config):
     tensor_parallel: int = Field(default=1, ge=1)
     data_parallel: int = Field(default=1, ge=1)
     memory_share: float | None = Field(default=None, gt=0, le=1)
+    adapters: int = Field(default=8, ge=2)
     context: int | None = Field(default=None, ge=1)
     arguments: tuple[str, ...] = ()
     concurrency: int = Field(default=256, ge=1)

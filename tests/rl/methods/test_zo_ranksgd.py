@@ -11,7 +11,6 @@ from scipy.optimize import rosen
 
 from engine.errors import CheckpointError, EngineError, InputError
 from engine.ranking import ProgramRanker, Ranker, Ranking, RecordedRanker
-from rl.methods import names
 from rl.methods.zo_ranksgd import Subspace, ZORankSGD, loss_ranker, ranking_weights, run
 
 PAPER = {"m": 15, "k": 15, "mu": 0.01, "eta": 1.0}
@@ -299,7 +298,3 @@ def test_an_answer_that_does_not_come_is_an_error_and_what_was_told_stands():
     with pytest.raises(EngineError, match="1 of 1 rankings"):
         run(optimizer, Silent(), 3, deadline_s=0.0)
     assert optimizer.round == 2
-
-
-def test_it_is_not_among_the_methods_that_a_config_can_name():
-    assert "zo_ranksgd" not in names()

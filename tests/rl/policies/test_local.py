@@ -1,6 +1,7 @@
 """The in-process policy against transformers' generate, teacher forcing and its own contract."""
 
 import random
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -79,6 +80,25 @@ def test_a_completion_depends_on_nothing_but_its_request_and_index(model, tokeni
     more = LocalPolicy(model, tokenizer).generate([Request(PROMPTS[0], 5, 16, seed=100)])
     assert [r.completion_ids for r in more[0][:3]] == ids[0]
     assert len({r.completion_ids for r in more[0]}) == 5
+
+
+def test_several_models_are_asked_one_after_the_other(model, tokenizer):
+    """The model as it is when it is taken, with numbers that go on."""
+    request, table = Request(PROMPTS[0], 2, 8, seed=3), next(model.parameters())
+    policy = LocalPolicy(model, tokenizer)
+
+    def models():
+        for sign in (1.0, -1.0):
+            with torch.no_grad():
+                table.mul_(sign)
+            yield model
+            with torch.no_grad():
+                table.mul_(sign)
+
+    [one], [other] = policy.generate_beside([request], models(), 5)
+    assert [rollout.weight_version for rollout in (*one, *other)] == [5, 5, 6, 6]
+    assert one == [replace(rollout, weight_version=5) for rollout in policy.generate([request])[0]]
+    assert [r.completion_ids for r in one] != [r.completion_ids for r in other]
 
 
 def test_the_global_random_state_is_untouched(model, tokenizer):

@@ -73,6 +73,43 @@ def test_two_processes_end_where_one_does(tiny_config: dict[str, Any], tmp_path:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+RANKER = """
+import os
+from pathlib import Path
+
+
+def sevens(items, question):
+    with Path(__file__).with_suffix(".log").open("a") as log:
+        log.write(f"{os.environ.get('RANK', 'alone')}\\n")
+    return {one: text.count("7") for one, text in items.items()}
+"""
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_main_one_asks_the_ranker(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "ranker.py").write_text(RANKER, encoding="utf-8")
+    tiny_config["method"] = {
+        "kind": "zo_ranksgd",
+        "objective": "samples",
+        "ranker": str(tmp_path / "ranker.py:sevens"),
+        "space": {"dims": 4},
+        "m": 5,
+        "k": 5,
+        "mu": 1.0,
+        "gamma": 0.5,
+    }
+    tiny_config["trainer"] |= {"lr": 2.0}
+    launch(tiny_config, tmp_path / "one", 1)
+    launch(tiny_config, tmp_path / "two", 2)
+    asked = (tmp_path / "ranker.log").read_text(encoding="utf-8").split()
+    assert set(asked) == {"alone", "0"} and asked.count("alone") == asked.count("0") > 1
+    one, two = (rows(tmp_path / name) for name in ("one", "two"))
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in one] == [
+        {k: v for k, v in row.items() if k != "seconds"} for row in two
+    ]
+    assert any(row.get("is_moved") for row in one)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [{"variant": "npo_kl"}, {"variant": "dpo_idk", "retain": "nll"}])
 def test_two_processes_unlearn_as_one_does(offline_config: dict[str, Any], tmp_path: Path, method: Any) -> None:

@@ -11,9 +11,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+import rl
 from engine.errors import EnvironmentMissing
 from rl.policies._vllm.endpoint import Endpoint
 from rl.policies._vllm.launch import OwnServer
+from rl.policies._vllm.served import Served
 from rl.policies._vllm.weights import named_weights
 from rl.policies.local import LocalPolicy
 from rl.types import Request
@@ -63,6 +65,51 @@ def test_adapters_are_swapped_and_computed_with(
     assert seen[0] != seen[1] != seen[2]
     adapters = [model["id"] for model in Endpoint(adapter_server.url).models() if model.get("parent")]
     assert adapters == [vllm.backend.route.tag]
+
+
+def test_adapters_side_by_side_each_sample_as_the_local_model_with_them_does(
+    policy: Policy, adapter_server: OwnServer, adapted: Any, tokenizer: Any
+):
+    """More of them than the server computes with at once."""
+
+    def models() -> Iterator[Any]:
+        for seed in range(11, 21):
+            moved(adapted, seed)
+            yield adapted
+
+    vllm, sent = policy(adapter_server.url, model=adapted), []
+    vllm.sync(adapted, 1)
+    transport = vllm.backend._transport.send
+    vllm.backend._transport.send = lambda bodies, urls: sent.append(len(bodies)) or transport(bodies, urls)
+    ours = vllm.generate_beside(REQUESTS, models(), 2)
+    local = LocalPolicy(adapted, tokenizer).generate_beside(REQUESTS, models(), 2)
+    said = [[[(r.completion_ids, r.weight_version) for r in group] for group in one] for one in ours]
+    assert said == [[[(r.completion_ids, r.weight_version) for r in group] for group in one] for one in local]
+    assert sent == [10 * len(REQUESTS)]  # all in one batch
+    assert len({str(one) for one in said}) == 10
+    adapters = [model["id"] for model in Endpoint(adapter_server.url).models() if model.get("parent")]
+    assert vllm.backend.route.tag in adapters and not any("beside" in name for name in adapters)
+
+
+def test_a_run_of_points_that_are_adapters(
+    config: dict[str, Any], adapter_server: OwnServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = []
+    generate = Served.generate_beside
+
+    def counted(served: Served, requests: Any, models: Any, version: int) -> Any:
+        found = generate(served, requests, models, version)
+        calls.append(len(found))
+        return found
+
+    monkeypatch.setattr(Served, "generate_beside", counted)
+    config["model"] |= {"lora": {"rank": 4}}
+    config["method"] = {"kind": "es", "population": 6, "mu": 0.2}
+    config["policy"] |= {"engine": "vllm", "vllm": {"servers": [adapter_server.url], "sync": "lora"}}
+    config["trainer"] = {"steps": 3, "prompts": 2, "lr": 0.5, "save_every": 3, "eval_every": 3}
+    run = rl.train(config, run_dir=tmp_path / "run", is_quiet=True)
+    found = [row for row in run.metrics if "points" in row]
+    assert calls == [6, 6, 6] and all(row["spread"] > 0 for row in found)
 
 
 def test_an_adapter_that_the_server_lost_is_given_again(policy: Policy, adapter_server: OwnServer, adapted: Any):
