@@ -1,16 +1,29 @@
-"""Unlearning on a small model that was taught invented authors: what is left of its use, by variant and seed.
+"""Unlearning on a model that was taught invented authors: what is left of its use, by variant and seed.
 
-    python benchmarks/unlearning.py
+    python benchmarks/unlearning.py [--model small] [--seeds 0 1 2] [--variants ga npo] [--every 4] [--out FOLDER]
+        [--plot FILE.html]
 
-The model utility (before: 0.84) where an answer to forget has become as unlikely as the column says, and after 120
-steps. A minute a seed and core.
+Model utility / probability of an answer to retain, where one to forget has become as unlikely as the column says
+(between two evaluations, in proportion to the logarithm of that probability), and after all steps.
+
+  small     two layers, pre-trained here on 20 authors; 120 steps; a minute a seed and core
+  smollm2   the embedded model, taught by configs/sft.yaml and made to forget by configs/npo.yaml; some ten minutes a
+            seed and core
+
+--out keeps the runs: those that the folder holds are left out. --plot writes forget versus retain over the steps, as
+SVG in a page.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import re
+import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +31,19 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+import engine.report
 import rl
+from engine.jsonfiles import write_text
+from engine.report.chart import Series, line_chart
+from engine.report.html import Html, tag
+from rl.config import load
 from rl.sources.authors import AuthorsConfig, rows
 
-SEEDS = (0, 1, 2)
+CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = ("ga", "grad_diff", "npo", "npo_rt", "npo_kl", "simnpo")
-LEVELS = (0.1, 0.02)
+LEVELS = (0.1, 0.01, 0.001)
 SET = dict[str, list[dict[str, Any]]]
+Runs = dict[tuple[int, str], rl.Run]
 
 
 def texts(sets: SET) -> list[str]:
@@ -96,30 +115,116 @@ def unlearnt(config: dict[str, Any], variant: str, folder: Path, *overrides: str
     return rl.train(config | {"method": {"kind": "npo", "variant": variant}}, changes, run_dir=folder, is_quiet=True)
 
 
-def at_forget_probability(run: rl.Run, probability: float) -> float | None:
-    """The model utility at the first evaluation whose forget probability is at most that; None where none is."""
-    found = [row["eval"] for row in run.metrics if "eval" in row]
-    utilities = [e["all"]["model_utility"] for e in found if e["forget"]["probability"] <= probability]
-    return utilities[0] if utilities else None
+def taught_embedded(folder: Path, seed: int) -> dict[str, Any]:
+    """The config of the embedded model that knows 36 answers about 12 authors; those about two are to be forgotten."""
+    sets = [f"seed={seed}", f"source.data_seed={seed}", "source.evaluated=5"]
+    run = done(folder / "taught") or rl.train(
+        CONFIGS / "sft.yaml", [*sets, "trainer.eval_every=0"], run_dir=folder / "taught", is_quiet=True
+    )
+    steps = ["trainer.steps=24", "trainer.save_every=24", "trainer.lr=3e-5"]
+    return load(CONFIGS / "npo.yaml", [*sets, *steps, f"model.name={run.model_path}"]).resolved()
+
+
+MODELS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int]] = {
+    "small": (taught, 4),
+    "smollm2": (taught_embedded, 4),
+}
+"""name -> what teaches it, and after how many steps it is evaluated each time."""
+
+
+def done(folder: Path) -> rl.Run | None:
+    """The finished run in that folder; None, and no folder, where there is none."""
+    if (folder / "status.json").exists() and (run := rl.Run.read(folder)).status == "done":
+        return run
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def points(run: rl.Run) -> list[tuple[int, dict[str, Any]]]:
+    """(step, what was measured) of all evaluations."""
+    return [(row["step"], row["eval"]) for row in run.metrics if "eval" in row]
+
+
+def at_forget_probability(found: Sequence[tuple[float, float]], level: float) -> float | None:
+    """The utility where the forget probability falls to that level for the first time; None where it never does.
+
+    found: (forget probability, utility) in the order of the steps. Between two of them the utility is taken to be
+    linear in the logarithm of the probability.
+    """
+    for (before, utility), (after, later) in pairwise(found):
+        if after <= level < before:
+            share = (math.log(before) - math.log(level)) / (math.log(before) - math.log(max(after, 1e-300)))
+            return utility + share * (later - utility)
+    return None
+
+
+def measured(model: str, seeds: Sequence[int], variants: Sequence[str], folder: Path, every: int | None) -> Runs:
+    """All runs, each printed when it is there."""
+    teach, default = MODELS[model]
+    runs: Runs = {}
+    for seed in seeds:
+        place = folder / f"{model}-{seed}"
+        config = None
+        for variant in variants:
+            run = done(place / variant)
+            if run is None:
+                config = config or teach(place, seed)
+                run = unlearnt(config, variant, place / variant, every=every or default)
+                shutil.rmtree(place / variant / "checkpoints")  # gigabytes
+            runs[seed, variant] = run
+            print(line(seed, variant, run), flush=True)
+    return runs
+
+
+def line(seed: int, variant: str, run: rl.Run) -> str:
+    """A row of the table."""
+    found = [e for _, e in points(run)]
+    forget = [e["forget"]["probability"] for e in found]
+    kept = [(e["all"]["model_utility"], e["retain"]["probability"]) for e in found]
+    levels = [
+        [at_forget_probability(list(zip(forget, values, strict=True)), level) for values in zip(*kept, strict=True)]
+        for level in LEVELS
+    ]
+    cells = [*levels, kept[0], kept[-1]]
+    text = "".join(" / ".join("-" if value is None else f"{value:.2f}" for value in cell).rjust(14) for cell in cells)
+    return f"{variant:10}{seed:5}{text}{forget[-1]:11.4f}"
+
+
+def page(runs: Runs) -> str:
+    """A chart a seed and quantity, by steps."""
+    shown = {"forget probability, log10": ("forget", "probability"), "retain probability": ("retain", "probability"),
+             "model utility": ("all", "model_utility")}  # fmt: skip
+    charts = []
+    for seed in dict.fromkeys(seed for seed, _ in runs):
+        for title, (part, name) in shown.items():
+            series = []
+            for variant in dict.fromkeys(variant for _, variant in runs):
+                values = [(step, e[part][name]) for step, e in points(runs[seed, variant])]
+                if "log10" in title:
+                    values = [(step, math.log10(max(value, 1e-6))) for step, value in values]
+                series.append(Series(variant, values))
+            charts.append(line_chart(series, title=f"{title}, seed {seed}"))
+    style = Html(Path(engine.report.__file__).with_name("style.css").read_text(encoding="utf-8"))
+    head = tag("head", tag("meta", charset="utf-8"), tag("title", "Unlearning"), tag("style", style))
+    return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *charts, class_='charts')))}\n"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(MODELS), default="small")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--every", type=int, help="steps from one evaluation to the next")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        "variant    seed  "
-        + "".join(f"utility at p<={p:<6g}" for p in LEVELS)
-        + "at the end: utility  forget p  retain p"
-    )
-    for seed in SEEDS:
-        with tempfile.TemporaryDirectory() as folder:
-            config = taught(Path(folder), seed)
-            for variant in VARIANTS:
-                run = unlearnt(config, variant, Path(folder) / variant, every=4)
-                levels = [at_forget_probability(run, level) for level in LEVELS]
-                cells = "".join(f"{'-' if level is None else format(level, '.2f'):>18}" for level in levels)
-                end = run.evaluation
-                last = f"{end['all']['model_utility']:20.2f}{end['forget']['probability']:10.3f}"
-                print(f"{variant:10}{seed:5}{cells}{last}{end['retain']['probability']:10.2f}", flush=True)
+    columns = "".join(name.rjust(14) for name in (*(f"p={level:g}" for level in LEVELS), "before", "at the end"))
+    print(f"variant   seed {columns}   forget p")
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = measured(given.model, given.seeds, given.variants, given.out or Path(temporary), given.every)
+    if given.plot:
+        write_text(given.plot, page(runs))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,11 @@ def read_lines(path: Path | str) -> list[Row]:
 
     Raises DataError naming file and line for any other line that is not a JSON object.
     """
+    return [row for _, row in numbered_lines(path)]
+
+
+def numbered_lines(path: Path | str) -> list[tuple[int, Row]]:
+    """As `read_lines`, each row with the number of its line; blank lines are counted and left out."""
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -87,7 +92,7 @@ def read_lines(path: Path | str) -> list[Row]:
     except OSError as error:
         raise DataError(f"cannot read the file: {error.strerror}", place=str(path)) from None
     # what follows the last newline is a line whose writer was killed, or nothing
-    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines[:-1], 1) if line.strip()]
+    return [(number, _row(line, f"{path}:{number}")) for number, line in enumerate(lines[:-1], 1) if line.strip()]
 
 
 class JsonLines:

@@ -151,7 +151,7 @@ def _print_accuracy(evaluation: Mapping[str, Any], baseline: Mapping[str, Any] |
     """One line a split: accuracy (before and after, where both are known) and the number of prompts."""
     if not evaluation:
         return
-    if not all("accuracy" in row for row in evaluation.values()):
+    if not all("failed" in row for row in evaluation.values()):
         _print_quantities(evaluation, baseline)
         return
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))

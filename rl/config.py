@@ -34,8 +34,15 @@ class LoraConfig(Config):
     targets: str | list[str] = "all-linear"
 
 
+class QuantizeConfig(Config):
+    """Linear layers in `bits` a weight, with a scale for each `group` weights of a row: scales alone are trained."""
+
+    bits: Literal[4, 8] = 4
+    group: int = Field(default=64, ge=2, multiple_of=2)
+
+
 class ModelConfig(Config):
-    """Which model, in which precision; `lora` none trains all weights.
+    """Which model, in which precision; `lora` none trains all weights. `quantize`: see QuantizeConfig; for qzo.
 
     `name`: a known one, a folder, a hub id, or "path/to/file.py:function", which returns the folder of one.
     `autocast: bfloat16` computes with the weights rounded to bfloat16: of an update smaller than such a step (0.4 to
@@ -46,6 +53,7 @@ class ModelConfig(Config):
     dtype: Literal["float32", "bfloat16"] = "float32"
     autocast: Literal["bfloat16", "none"] = "bfloat16"
     lora: LoraConfig | None = None
+    quantize: QuantizeConfig | None = None
     gradient_checkpointing: bool = False
 
 
@@ -156,6 +164,14 @@ class Experiment:
         return data | {"method": self.method.model_dump(mode="json"), "source": self.source.model_dump(mode="json")}
 
     @property
+    def measures_samples(self) -> bool:
+        """Whether an evaluation has nothing but the rewards of completions to tell, as answers are not given."""
+        return (
+            self.method_class.trainer not in ("offline", "diffusion")
+            and getattr(self.method, "objective", "reward") != "loss"
+        )
+
+    @property
     def has_soft_prompt(self) -> bool:
         """Whether vectors before every prompt are what is trained."""
         space = getattr(self.method, "space", None)
@@ -184,19 +200,20 @@ def load(
         )
     classes = {name: _plugin(origin, name) for name in PLUGIN_SECTIONS}
     _check_source(classes["method"], classes["source"], sections, origin)
-    if classes["method"].trainer == "offline":
-        _check_offline(sections, origin)
-    if classes["method"].needs_rewards and not sections.rewards:
+    if classes["method"].trainer in WITHOUT_ROLLOUTS:
+        _check_without_rollouts(sections, origin, WITHOUT_ROLLOUTS[classes["method"].trainer])
+    parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
+    if classes["method"].needs_rewards(parts["method"]) and not sections.rewards:
         raise ConfigError(
             f"method '{sections.method['kind']}' learns from rewards, and none is named",
             place=origin.place(("rewards",)),
             allowed="a list of names, as [first_line_equals]; `engine rl list` shows them",
         )
-    parts = {name: validate(cls.Config, origin, (name,)) for name, cls in classes.items()}
     if classes["method"].trainer == "zeroth_order":
         _check_zeroth_order(sections, parts["method"], origin)
         if classes["method"].moves_values:
             _check_constant_rate(sections, origin)
+    _check_quantized(sections, classes["method"], origin)
     return Experiment(
         sections, classes["method"], parts["method"], classes["source"], parts["source"], origin, near or folder
     )
@@ -214,32 +231,58 @@ def _check_source(method: Any, source: Any, sections: RunConfig, origin: Source)
         )
 
 
-OFFLINE_POLICY = frozenset({"max_tokens", "stop"})
+WITHOUT_ROLLOUTS = {"offline": frozenset({"max_tokens", "stop"}), "diffusion": frozenset[str]()}
+"""The loops without rollouts, and what of the policy section means something there: offline, measuring answers."""
 
 
-def _check_offline(sections: RunConfig, origin: Source) -> None:
-    """Raise ConfigError for a setting of rollouts, which the offline loop has not: it samples to measure, greedily."""
+def _check_without_rollouts(sections: RunConfig, origin: Source, policy: frozenset[str]) -> None:
+    """Raise ConfigError for a setting of rollouts where there are none."""
     faults: list[tuple[str, ...]] = [("rewards",)] if sections.rewards else []
-    faults += [("policy", key) for key, value in sections.policy if _is_set(PolicyConfig(), key, value)]
+    faults += [
+        ("policy", key) for key, value in sections.policy if key not in policy and _is_set(PolicyConfig(), key, value)
+    ]
     shared = ("iterations", "minibatches", "control")
     faults += [("trainer", key) for key in shared if _is_set(TrainerConfig(), key, getattr(sections.trainer, key))]
     if faults:
         raise ConfigError(
-            f"method '{sections.method['kind']}' learns from given answers, without rollouts, "
+            f"method '{sections.method['kind']}' learns without rollouts, "
             f"and {', '.join('.'.join(fault) for fault in faults)} means nothing there",
             place=origin.place(faults[0]),
-            allowed="of the policy section "
-            + ", ".join(sorted(OFFLINE_POLICY))
-            + ": for the answers that are measured",
+            allowed=f"of the policy section {', '.join(sorted(policy)) or 'nothing'}",
             next_step="take it out",
         )
+
+
+def _check_quantized(sections: RunConfig, method: Any, origin: Source) -> None:
+    """Raise ConfigError for a quantized model and a method that does not move its scales, or the other way round."""
+    if method.is_quantized != (sections.model.quantize is not None):
+        kind = sections.method["kind"]
+        is_lacking = sections.model.quantize is None
+        raise ConfigError(
+            f"method '{kind}' "
+            + ("moves the scales of a quantized model, and this one is not" if is_lacking else "trains weights"),
+            place=origin.place(("model", "quantize")),
+            allowed="{bits: 4, group: 64}, for example" if is_lacking else "null, or method.kind=qzo",
+        )
+    if sections.model.quantize is not None and sections.model.lora is not None:
+        raise ConfigError(
+            "of a quantized model the scales are trained, not adapters",
+            place=origin.place(("model", "lora")),
+            allowed="null",
+        )
+
+
+def is_live(method: Any, model: ModelConfig) -> bool:
+    """Whether the zeroth-order loop moves the model's own weights, rather than a copy that they follow from."""
+    is_whole = method.space.dims is None and method.space.of == "weights"
+    return bool(is_whole and method.objective == "loss" and model.lora is None and model.dtype == "float32")
 
 
 GRADIENT_SETTINGS = ("iterations", "minibatches", "weight_decay", "betas", "adam_eps", "clip_grad_norm", "control")
 
 
 def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> None:
-    """Raise ConfigError for a setting that the loop of forward passes has not, and for a reward that is not there."""
+    """Raise ConfigError for a setting that the loop of forward passes has not."""
     default = TrainerConfig()
     for key in GRADIENT_SETTINGS:
         if getattr(sections.trainer, key) != getattr(default, key):
@@ -254,11 +297,11 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
             place=origin.place(("model", "lora")),
             allowed="null, or method.space.of=weights",
         )
-    if method.objective == "reward" and not sections.rewards:
+    if method.offload and not is_live(method, sections.model):
         raise ConfigError(
-            f"method '{method.kind}' is to raise a reward, and none is named",
-            place=origin.place(("rewards",)),
-            allowed="a list of names, as [first_line_equals] (`engine rl list` shows them), or method.objective=loss",
+            "weights are brought to the accelerator a block at a time where all of them are moved, by a loss alone",
+            place=origin.place(("method", "offload")),
+            allowed="false, or model.lora=null, model.dtype=float32, method.space.dims=null and method.objective=loss",
         )
 
 
@@ -276,7 +319,7 @@ def _check_constant_rate(sections: RunConfig, origin: Source) -> None:
 
 def _is_set(default: Config, key: str, value: Any) -> bool:
     is_local = key == "engine" and value == "local"
-    return key not in OFFLINE_POLICY and not is_local and value != getattr(default, key)
+    return not is_local and value != getattr(default, key)
 
 
 def _origin(config: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Source:
@@ -291,11 +334,12 @@ def _origin(config: str | Path | Mapping[str, Any], overrides: Sequence[str]) ->
 def _plugin(origin: Source, section: str) -> Any:
     """The plug-in class that the section's `kind` names."""
     registry = PLUGIN_SECTIONS[section]
-    kind = origin.data[section].get("kind")
+    kind, mode = origin.data[section].get("kind"), origin.data[section].get("mode")
     if not isinstance(kind, str):
         raise ConfigError(
             f"the key 'kind' is missing or no name: {kind!r}",
             place=origin.place((section, "kind")),
             allowed=", ".join(registry.names()),
         )
-    return registry.load(kind, place=origin.place((section, "kind")))
+    found = registry.load(kind, place=origin.place((section, "kind")))
+    return getattr(found, "modes", {}).get(mode, found) if isinstance(mode, str) else found

@@ -78,7 +78,7 @@ def train(
     cannot be had, CheckpointError, NonFinite, and Stopped after a signal or a STOP file.
     """
     experiment = load(config, overrides)
-    prepared = Prepared.of(experiment)
+    prepared = _loop(experiment).prepare(experiment)
     facts = prepared.facts()
     console = Console(experiment.config.trainer.steps, is_quiet=is_quiet or not prepared.accelerator.is_main_process)
     folder = _open(prepared, run_dir, resume) if prepared.accelerator.is_main_process else None
@@ -106,29 +106,29 @@ def evaluate(
     target: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, is_quiet: bool = False
 ) -> dict[str, dict[str, float]]:
     """split -> quantities, of a config's starting model, a run, or a checkpoint: greedy "accuracy", "n" and "failed";
-    on the offline trainer TOFU's measures (rl.trainers.knowledge).
+    on the offline trainer TOFU's measures (rl.trainers.knowledge), of diffusion those of rl.trainers.negative.
 
     A run is evaluated at its newest sound checkpoint. Raises as `train` does, and ConfigError without rewards.
     """
     experiment, saved = _target(target, overrides)
-    if experiment.method_class.trainer != "offline" and not experiment.config.rewards:
+    if experiment.measures_samples and not experiment.config.rewards:
         raise ConfigError(
             "no reward function is named, so there is nothing to measure",
             place=experiment.place("rewards"),
             next_step="name some in an override: rewards=[first_line_equals]",
         )
-    prepared = Prepared.of(experiment)
+    prepared = _loop(experiment).prepare(experiment)
     console = Console(0, is_quiet=is_quiet)
     console.say(f"evaluating {saved or prepared.experiment.config.model.name}")
     parts = prepared.built(saved, say=console.say)
     with parts.policy:
-        return _loop(prepared).measured(parts)
+        return _loop(experiment).measured(parts)
 
 
 def dry_run(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, str]:
     """Everything that can go wrong before the weights are loaded; returns the derived numbers."""
-    prepared = Prepared.of(load(config, overrides))
-    return prepared.facts()
+    experiment = load(config, overrides)
+    return _loop(experiment).prepare(experiment).facts()
 
 
 def serving(
@@ -159,7 +159,7 @@ def _train_in(path: Path, folder: RunFolder | None, prepared: Prepared, console:
         console.say(f"going on from {saved}" if saved else "no checkpoint yet: starting at step 0")
     parts = prepared.built(saved, folder=path, say=console.say)
     with parts.policy:
-        trainer = _loop(prepared)(parts, path, folder, console)
+        trainer = _loop(prepared.experiment)(parts, path, folder, console)
         if saved is not None:
             state = checkpoint.read_state(saved)
             _check_steps(prepared, state.record, saved)
@@ -167,9 +167,9 @@ def _train_in(path: Path, folder: RunFolder | None, prepared: Prepared, console:
         trainer.run()
 
 
-def _loop(prepared: Prepared) -> type[Loop]:
+def _loop(experiment: Experiment) -> type[Loop]:
     """The loop that the method is for: rl/trainers/NAME.py binds TRAINER."""
-    loop: type[Loop] = importlib.import_module(f"rl.trainers.{prepared.method.trainer}").TRAINER
+    loop: type[Loop] = importlib.import_module(f"rl.trainers.{experiment.method_class.trainer}").TRAINER
     return loop
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.config import Config
+from engine.registry import Registry
 from rl.config import PLUGIN_SECTIONS, RunConfig, load
 
 
@@ -18,6 +20,11 @@ def check(path: Path, overrides: Sequence[str]) -> str:
     """One line that says what the config trains. Raises ConfigError and UnknownName."""
     experiment = load(path, overrides)
     config = experiment.config
+    if experiment.method_class.trainer == "diffusion":
+        return (
+            f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "
+            f"of {config.trainer.prompts} rows"
+        )
     if experiment.method_class.trainer == "offline":
         return (
             f"{experiment.method.kind} on {experiment.source.kind}: {config.model.name}, {config.trainer.steps} steps "
@@ -40,11 +47,18 @@ def schema() -> dict[str, Any]:
     definitions = whole.setdefault("$defs", {})
     for section, registry in PLUGIN_SECTIONS.items():
         choices = []
-        for name in registry.names():
-            part = registry.load(name).Config.model_json_schema(
-                ref_template=f"#/$defs/{section}.{name}/$defs/{{model}}"
-            )
+        for name, config in _configs(registry):
+            part = config.model_json_schema(ref_template=f"#/$defs/{section}.{name}/$defs/{{model}}")
             definitions[f"{section}.{name}"] = {**part, "required": sorted({*part.get("required", []), "kind"})}
             choices.append({"$ref": f"#/$defs/{section}.{name}"})
         whole["properties"][section] = {"oneOf": choices}
     return whole
+
+
+def _configs(registry: Registry) -> Iterator[tuple[str, type[Config]]]:
+    """Every plug-in's section, and those of its modes as NAME.MODE."""
+    for name in registry.names():
+        found = registry.load(name)
+        yield name, found.Config
+        for mode, other in getattr(found, "modes", {}).items():
+            yield f"{name}.{mode}", other.Config

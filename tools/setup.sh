@@ -103,7 +103,7 @@ lock() {
 import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-print("\n".join(project["dependencies"] + extras["rl"] + extras["dev"]))')
+print("\n".join(project["dependencies"] + extras["rl"] + extras["diffusion"] + extras["dev"]))')
     # Not newer than what vLLM accepts, so that it can be installed beside this.
     pip_install "${wanted[@]}" "transformers<5.20"
     # torch and what it brings differ between CPU and GPU; setup installs them before the lock.

@@ -32,7 +32,7 @@ EXTRAS = {
            "reasoning_gym", "math_verify", "tokenizers", "huggingface_hub", "numpy"),
     "vllm": ("vllm",),
     "web": ("starlette", "uvicorn", "jinja2", "sqlalchemy", "multipart"),
-    "diffusion": ("diffusers", "sklearn"),
+    "diffusion": ("diffusers", "sklearn", "PIL"),
     "monty": ("pydantic_monty",),
     "tracking": ("tensorboard", "wandb", "trackio"),
 }  # fmt: skip

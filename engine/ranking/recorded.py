@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.errors import DataError
-from engine.jsonfiles import JsonLines, Row, json_text, read_lines
+from engine.jsonfiles import JsonLines, Row, json_text, numbered_lines
 from engine.ranking.base import Items, Ranker, Ticket, known
 from engine.ranking.ranking import Id, Ranking
 
@@ -28,7 +28,7 @@ class RecordedRanker(Ranker):
             raise DataError("there is no file of rankings", place=str(path), next_step="record one, or give a ranker")
         self._recorded: dict[str, tuple[Items, Ranking]] = {}
         self._asked: dict[Ticket, tuple[str, Items, Ticket | None]] = {}
-        for number, row in enumerate(read_lines(self.path), 1):
+        for number, row in numbered_lines(self.path):
             self._take(row, f"{self.path}:{number}")
 
     def ask(self, items: Items, *, question: str = "") -> Ticket:

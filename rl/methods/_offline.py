@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -75,8 +75,11 @@ class OfflineMethod(Method):
     """
 
     trainer = "offline"
-    needs_rewards = False
     Config: ClassVar[type[MethodConfig]] = OfflineConfig
+
+    @classmethod
+    def needs_rewards(cls, config: Any) -> bool:
+        return False
 
     @property
     def uses(self) -> tuple[Part, ...]:

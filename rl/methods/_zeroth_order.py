@@ -89,7 +89,6 @@ class ZerothOrderMethod(Method):
     """
 
     trainer = "zeroth_order"
-    needs_rewards = False
     directions: ClassVar[Literal["noise", "coordinates"]] = "noise"
     Config: ClassVar[type[MethodConfig]] = ZerothOrderConfig
     moves_values: ClassVar[bool] = False
@@ -99,6 +98,11 @@ class ZerothOrderMethod(Method):
         super().__init__(config, seed=seed, near=near)
         self.rate = 0.0
         self.awaited: Callable[[Callable[[], Any]], Any] = until_there
+
+    @classmethod
+    def needs_rewards(cls, config: Any) -> bool:
+        """Where the reward is the objective."""
+        return bool(config.objective == "reward")
 
     def begin(self, x: Tensors) -> None:
         """Look at x before the first step, and again after a resume, before `load_state_dict`.
@@ -120,6 +124,10 @@ class ZerothOrderMethod(Method):
     def mask(self, name: str, weights: Tensor) -> Tensor | None:
         """1 where the direction counts for these weights (a block of rows of the tensor), 0 elsewhere; None: all 1."""
         return None
+
+    def allowed(self, values: Tensor) -> Tensor:
+        """The values of x nearest to these that x may have."""
+        return values
 
 
 def central_points(numbers: Sequence[int], mu: float) -> list[Point]:

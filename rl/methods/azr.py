@@ -24,11 +24,12 @@ that are new go into the buffers; each valid one is solved `samples` times, and 
 Departures from the paper and the authors' code:
 1. The n solutions that estimate s are a solve group of this step (theirs are thrown away, and others sampled), so a
    step solves what was just proposed. `replay` adds what the buffers hold.
-2. Duplicates do not enter a buffer; a duplicate within a batch is solved once, and all of it get that reward.
+2. Duplicates do not enter a buffer. Equal proposals of one batch are solved once and share what they earn: a reward of
+   r_propose / m for each of m, so that a crowd at one task earns no more than one proposer of it.
    A full buffer drops its oldest triplet (theirs takes no more).
 3. Values are literals, read without evaluation; what has no literal is not valid, and nothing is cut short. Values are
    equal in exact type (1 is not True). Outputs are compared outside of the sandbox, which never sees them.
-4. Valid also means: unlike every triplet that is measured on.
+4. A proposal that is measured on is not valid, and has no reward: its proposer could not know.
 5. An induction needs all of its inputs, different ones, and is right only if all hidden pairs are.
 6. sigma is unbiased and has no epsilon; a cell without variance has advantage 0.
 7. Groups of `policy.completions` proposals share a prompt (theirs: one each), whitened by cell all the same.
@@ -102,8 +103,9 @@ class Azr(Grpo):
         new = sum(source.buffers[triplet.task].add(triplet) for triplet in valid.values())
         self.metrics = proposal_metrics(outcomes, success, new) | solver_metrics(solved)
         self.metrics |= {f"azr/buffer/{task}": float(len(source.buffers[task])) for task in source.config.tasks}
+        crowd = Counter((t.task, t.key) for row in outcomes for t in row if isinstance(t, Triplet))
         for group, row in zip(groups, outcomes, strict=True):
-            reward_proposals(group, row, success)
+            reward_proposals(group, row, success, crowd)
         for group in solved:
             reward_solutions(group, [source.answer(group.prompt, rollout.text) for rollout in group.rollouts])
         everything = [*groups, *solved]
@@ -181,17 +183,23 @@ def success_rate(group: Group) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def reward_proposals(group: Group, outcomes: Sequence[Outcome], success: Mapping[Name, float | None]) -> None:
-    """Write the rewards of a group of proposals, and its cell. A triplet that could not be solved has no reward."""
+def reward_proposals(
+    group: Group, outcomes: Sequence[Outcome], success: Mapping[Name, float | None], crowd: Mapping[Name, int]
+) -> None:
+    """Write the rewards of a group of proposals, and its cell. crowd: how many of the batch propose the same.
+
+    A triplet that could not be solved has no reward, nor has one that is held out.
+    """
     group.meta["cell"] = f"propose/{group.prompt.columns['triplet']['task']}"
     group.rewards = []
     for rollout, outcome in zip(group.rollouts, outcomes, strict=True):
         if isinstance(outcome, Triplet):
-            rate = success[outcome.task, outcome.key]
-            reward = None if rate is None else composite_reward(learnability_reward(rate), is_formed=True)
+            name = outcome.task, outcome.key
+            rate = success[name]
+            reward = None if rate is None else composite_reward(learnability_reward(rate) / crowd[name], is_formed=True)
         else:
             reward = composite_reward(0.0, is_formed=outcome != "format")
-        group.rewards.append(None if rollout.finish_reason == "error" else reward)
+        group.rewards.append(None if rollout.finish_reason == "error" or outcome == "held_out" else reward)
 
 
 def reward_solutions(group: Group, answers: Sequence[str | None]) -> None:

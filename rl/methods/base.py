@@ -75,8 +75,9 @@ class Method:
 
     `trainer`: the loop shape that drives it. `paper`: arXiv id. `needs_reference`: whether the trainer must give
     `ref_logprobs`: to `advantages` those of whole completions, in the groups, and to `loss` those of tokens.
-    `needs_rewards`: whether the config must name reward functions. `metrics`: what the mechanism did with the batch
-    that was last prepared, a row of metrics.jsonl gets it.
+    `is_quantized`: whether it trains the scales of a quantized model. `metrics`: what the mechanism did with the batch
+    that was last prepared, a row of metrics.jsonl gets it. `modes`: the class in whose stead another one stands, by the
+    section's `mode`, where a name has several ways to be trained.
 
     seed: the run's. near: the config file, or its folder, beside which relative paths are looked up first.
     """
@@ -84,12 +85,18 @@ class Method:
     Config: ClassVar[type[MethodConfig]]
     paper: ClassVar[str]
     title: ClassVar[str]
-    trainer: ClassVar[Literal["online", "offline", "zeroth_order"]] = "online"
-    needs_rewards: ClassVar[bool] = True
+    trainer: ClassVar[Literal["online", "offline", "zeroth_order", "diffusion"]] = "online"
+    is_quantized: ClassVar[bool] = False
+    modes: ClassVar[Mapping[str, type[Method]]] = {}
 
     def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
         self.config, self.seed, self.near = config, seed, near
         self.metrics: dict[str, float] = {}
+
+    @classmethod
+    def needs_rewards(cls, config: Any) -> bool:
+        """Whether the run's config must name reward functions, with this section of the method."""
+        return True
 
     @property
     def needs_reference(self) -> bool:

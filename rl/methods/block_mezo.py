@@ -44,7 +44,7 @@ class BlockMezo(Mezo):
     Config: ClassVar[type[MethodConfig]] = BlockMezoConfig
     paper = "2402.11592"
     title = "Zeroth-order descent, a block of weights at a time"
-    config: BlockMezoConfig  # type: ignore[assignment]
+    config: BlockMezoConfig
     block_of: dict[str, int]
 
     def begin(self, x: Tensors) -> None:

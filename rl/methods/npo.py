@@ -24,6 +24,8 @@ The loss is a forget part and, weighted by `retain_weight`, a retain part; a `va
 
 and `retain` chooses the retain part by itself, as `variant: simnpo, retain: nll`.
 
+All of this is `mode: unlearn`. `mode: self_negative` learns from the model's own samples: rl/methods/_self_negative.py.
+
 Departures from the paper, of which 1 to 3 are as the authors' program has it:
 1. NLL, of the forget set for `ga` too, is a mean over tokens; the equations say sums over an answer's.
 2. The KL is KL(pi_ref || pi); the text writes KL(pi || pi_ref). It is a mean over the tokens of the answers alone.
@@ -35,6 +37,7 @@ Departures from the paper, of which 1 to 3 are as the authors' program has it:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -42,7 +45,8 @@ from pydantic import Field
 from engine.errors import InputError
 from rl.lazy import torch
 from rl.methods._offline import Answers, OfflineBatch, OfflineConfig, OfflineMethod, Part
-from rl.methods.base import MethodConfig
+from rl.methods._self_negative import SelfNegative
+from rl.methods.base import Method, MethodConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,10 +66,12 @@ PARTS: dict[Variant, tuple[str, Retain]] = {
 
 
 class NpoConfig(OfflineConfig):
-    """The defaults are the paper's. `retain`: another retain part than the variant's. `simnpo_beta`, `simnpo_gamma`:
-    those of SimNPO, whose program has beta 2.5 and 4.5 for 5 and 10 % of TOFU."""
+    """The defaults are the paper's. `mode: self_negative` is another method: rl/methods/_self_negative.py. `retain`:
+    another retain part than the variant's. `simnpo_beta`, `simnpo_gamma`: those of SimNPO, whose program has beta 2.5
+    and 4.5 for 5 and 10 % of TOFU."""
 
     kind: Literal["npo"] = "npo"
+    mode: Literal["unlearn", "self_negative"] = "unlearn"
     variant: Variant = "npo_rt"
     beta: float = Field(default=0.1, gt=0)
     retain: Retain | None = None
@@ -80,6 +86,7 @@ class Npo(OfflineMethod):
     Config: ClassVar[type[MethodConfig]] = NpoConfig
     paper = "2404.05868"
     title = "Negative preference optimization: unlearning"
+    modes: ClassVar[Mapping[str, type[Method]]] = {"self_negative": SelfNegative}
     config: NpoConfig
 
     @property

@@ -9,7 +9,8 @@ What it means: large weights hold what the model knows, and noise on them does m
 the estimate is of fewer dimensions and takes larger rates. What it assumes: weights whose size says so; adapters, which
 begin at 0, have no such sizes. When it fails: see mezo.
 
-Values: the paper perturbs the 20 to 30 % of smallest weights in a layer (its sparsity 0.7 to 0.8), lr to 10 times MeZO's.
+Values: the paper moves the 20 to 30 % of smallest weights in a layer (sparsity 0.7 to 0.8), at up to 10 times
+MeZO's rate.
 
 Departures from the paper:
 1. Thresholds are per tensor, as in the paper, computed once on a sample of at most a million of its weights; the mask
@@ -20,6 +21,7 @@ Departures from the paper:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -48,8 +50,11 @@ class SparseMezo(Mezo):
     Config: ClassVar[type[MethodConfig]] = SparseMezoConfig
     paper = "2402.15751"
     title = "Zeroth-order descent in the small weights"
-    config: SparseMezoConfig  # type: ignore[assignment]
-    thresholds: dict[str, float]
+    config: SparseMezoConfig
+
+    def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
+        super().__init__(config, seed=seed, near=near)
+        self.thresholds: dict[str, float] = {}
 
     def begin(self, x: Tensors) -> None:
         """Find the thresholds."""

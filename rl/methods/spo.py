@@ -96,7 +96,6 @@ class Spo(Method):
     Config = SpoConfig
     paper = "2401.04056"
     title = "Self-play preference optimization"
-    needs_rewards = False
     config: SpoConfig
 
     def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
@@ -105,6 +104,10 @@ class Spo(Method):
         shared = ("loss", "clip_low", "clip_high", "sampler_correction", "sampler_high")
         self.clipped = Grpo(GrpoConfig(**{name: getattr(config, name) for name in shared}))
         self.queues: dict[str, list[tuple[str, float | None]]] = {}
+
+    @classmethod
+    def needs_rewards(cls, config: Any) -> bool:
+        return bool(config.preference.kind == "rewards")
 
     @property
     def needs_reference(self) -> bool:

@@ -43,6 +43,7 @@ def normalize_then_sum(rewards: Tensor, weights: Sequence[float] | Tensor, *, ep
     z_pik = (r_pik - mean_pk) / (std_pk + eps);  s_pi = sum_k w_k z_pik;  A = (s - mean s) / (std s + eps),
     mean and std of s over the batch. So a function with large numbers does not drown the others. NaN
     in one function counts 0 for it; a row of only NaN gets advantage 0 and is left out of every mean.
+    A function whose rewards are equal in a group counts exactly 0 there, and a group in which all are gets exactly 0.
     Raises InputError for wrong shapes.
     """
     _check(rewards, 3, "(P, G, K)")
@@ -51,9 +52,11 @@ def normalize_then_sum(rewards: Tensor, weights: Sequence[float] | Tensor, *, ep
         raise InputError(f"{weight.numel()} weights for {rewards.shape[2]} reward functions")
     mean = torch.nanmean(rewards, dim=1, keepdim=True)
     std = nan_std(rewards, dim=1) if rewards.shape[1] > 1 else torch.zeros_like(mean)
-    total = (weight * (rewards - mean) / (std + eps)).nansum(dim=2)
-    total = total.masked_fill(rewards.isnan().all(dim=2), torch.nan)
-    return torch.nan_to_num((total - torch.nanmean(total)) / (nan_std(total) + eps), nan=0.0)
+    signal = has_signal(rewards.transpose(1, 2).flatten(0, 1)).view(len(rewards), 1, -1)
+    scores = ((rewards - mean) / (std + eps)).masked_fill(~signal, 0.0)
+    total = (weight * scores).nansum(dim=2).masked_fill(rewards.isnan().all(dim=2), torch.nan)
+    found = torch.nan_to_num((total - torch.nanmean(total)) / (nan_std(total) + eps), nan=0.0)
+    return found.masked_fill(~signal.any(dim=2), 0.0)
 
 
 def nan_std(values: Tensor, dim: int | None = None) -> Tensor:

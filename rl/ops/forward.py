@@ -52,6 +52,12 @@ def text_config(model: nn.Module) -> Any:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model computes: where its weights are, unless they are brought elsewhere (`compute_device`)."""
+    device: torch.device = getattr(model, "compute_device", None) or next(model.parameters()).device
+    return device
+
+
 def layout_hidden(model: nn.Module, layout: Layout, *, plain_head: bool = True) -> tuple[Tensor, Head]:
     """(N, H) hidden states at `layout.keep`, and the head that turns them into logits.
 
@@ -128,7 +134,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 def _probe(model: nn.Module) -> Capability:
     """Compares, on two short sequences, tree with rows and head output with logits."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

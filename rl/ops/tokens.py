@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import EnvironmentMissing
-from rl.ops.forward import attention_window, capability, layout_hidden, text_config
+from rl.ops.forward import attention_window, capability, device_of, layout_hidden, text_config
 from rl.ops.layout import Ids, Pair, common_prefix, row_batches, row_layout, tree_batches, tree_layout, tree_size
 from rl.ops.logprobs import MAX_LOGITS, token_logprobs
 
@@ -70,7 +70,7 @@ def groups_logprobs_entropy(
     max_logits: int = MAX_LOGITS,
 ) -> tuple[Tensor, Tensor]:
     """groups_logprobs, and the (B, T) entropies in nats of the distributions, without gradient."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     pairs = [(prompt, o) for prompt, group in zip(prompt_ids, completion_ids, strict=True) for o in group]
     longest = max((len(o) for _, o in pairs), default=0)
     if not longest:

@@ -118,7 +118,7 @@ class Decoder:
 
         The common beginning of the prompts is forwarded once, in front of the padding.
         """
-        cache, is_plain = new_cache(self.model.config)
+        cache, is_plain = self._cache()
         shared = _shared_length(prompts) if is_plain and len(prompts) > 1 else 0
         mask = torch.ones(len(prompts), shared, dtype=torch.int64, device=self.device)
         if shared:
@@ -131,6 +131,10 @@ class Decoder:
         own = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rest], device=self.device)
         mask = torch.cat([mask, own], dim=1)
         return self._forward(ids, mask, cache), mask, cache
+
+    def _cache(self) -> tuple[Any, bool]:
+        """An empty cache, and whether all of its layers keep every token."""
+        return new_cache(self.model.config)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: Any) -> Tensor:
         """Logits (R, V) after the last token of ids (R, T); appends them to the cache."""

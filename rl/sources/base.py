@@ -14,6 +14,8 @@ from rl.sources._cursor import Cursor
 from rl.types import Prompt
 
 T = TypeVar("T")
+TEXTS = ("online", "zeroth_order", "diffusion")
+"""The loops of sources whose prompts may be any texts, so of pictures too."""
 
 
 class SourceConfig(Config):

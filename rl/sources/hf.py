@@ -9,7 +9,7 @@ from pydantic import Field
 
 from engine.errors import DataError, EnvironmentMissing, did_you_mean
 from rl.sources._rows import RowsConfig, prompt_of, train_and_held_out
-from rl.sources.base import ListSource, beside
+from rl.sources.base import TEXTS, ListSource, beside
 from rl.types import Prompt
 
 FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -34,6 +34,7 @@ class HF(ListSource):
     """The rows of a dataset. Raises DataError for a dataset, split or column that is not there."""
 
     Config = HFConfig
+    trainers = TEXTS
 
     def read(self) -> tuple[list[Prompt], list[Prompt]]:
         """The rows as prompts, split."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from engine.errors import DataError
 from rl.sources._rows import RowsConfig, prompt_of, train_and_held_out
-from rl.sources.base import ListSource, beside
+from rl.sources.base import TEXTS, ListSource, beside
 from rl.types import Prompt
 
 
@@ -28,6 +28,7 @@ class Jsonl(ListSource):
     """The rows of a JSONL file; empty lines are skipped. Raises DataError with file:line."""
 
     Config = JsonlConfig
+    trainers = TEXTS
 
     def read(self) -> tuple[list[Prompt], list[Prompt]]:
         """The rows as prompts, split."""

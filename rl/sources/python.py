@@ -8,7 +8,7 @@ from typing import Literal
 from engine import gallery
 from engine.errors import DataError
 from rl.sources._rows import RowsConfig, prompt_of, train_and_held_out
-from rl.sources.base import ListSource
+from rl.sources.base import TEXTS, ListSource
 from rl.types import Prompt
 
 
@@ -28,6 +28,7 @@ class Python(ListSource):
     """The rows of a function. Raises UnknownName and InputError for the reference, DataError for the rows."""
 
     Config = PythonConfig
+    trainers = TEXTS
 
     def read(self) -> tuple[list[Prompt], list[Prompt]]:
         """The rows as prompts, split."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rl.sources._rows import RowsConfig, prompt_of, train_and_held_out
-from rl.sources.base import ListSource
+from rl.sources.base import TEXTS, ListSource
 from rl.types import Prompt
 
 
@@ -22,6 +22,7 @@ class Inline(ListSource):
     """The rows of the config. Raises DataError with the number of a row that has no prompt."""
 
     Config = InlineConfig
+    trainers = TEXTS
 
     def read(self) -> tuple[list[Prompt], list[Prompt]]:
         """The rows as prompts, split."""

@@ -93,7 +93,7 @@ class Triplets(Source):
     def question(self, triplet: Triplet) -> Prompt:
         """The prompt that asks a solver for the hidden part."""
         name = hashlib.sha256(triplet.key.encode()).hexdigest()[:16]
-        columns = {**triplet.as_dict(), "role": "solve", "form": self.config.form}
+        columns = {**triplet.as_dict(), "role": "solve", "form": self.config.form, "limits": self.limits.as_dict()}
         return self._prompt(f"solve-{triplet.task}-{name}", self.form.solve(triplet), columns)
 
     def replay(self, task: Task, n: int) -> list[Triplet]:

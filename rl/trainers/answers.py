@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from engine.errors import DataError
 from rl.methods._offline import Answers
 from rl.ops.answers import answer_logits, greedy_matches, logprobs_and_kl
+from rl.ops.forward import device_of
 from rl.ops.layout import Pair, row_layout
 from rl.ops.tokens import completion_mask, groups_logprobs
 from rl.policies import encode_prompt
@@ -74,7 +75,7 @@ class Forward:
 
     def answers_with_kl(self, pairs: Sequence[Pair], reference: nn.Module | None) -> Answers:
         """The answers with gradient, and the KL to the reference; None: to the model without its adapter."""
-        layout = row_layout(pairs, device=_device(self.model))
+        layout = row_layout(pairs, device=device_of(self.model))
         with self.precision():
             with torch.no_grad(), as_reference(self.model, reference) as frozen:
                 ref_logits = answer_logits(frozen, layout)
@@ -95,7 +96,7 @@ class Forward:
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast, where it is asked for."""
-        kind = _device(self.model).type
+        kind = device_of(self.model).type
         return torch.autocast(kind, dtype=self.autocast, enabled=self.autocast is not None)
 
     @staticmethod
@@ -106,7 +107,3 @@ class Forward:
 def _cut(values: Tensor | None, like: Tensor) -> Tensor | None:
     """(B, T) of rows that were padded for longer answers."""
     return None if values is None else values[:, : like.shape[1]].to(like.device)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -99,18 +99,17 @@ def columns_of(row: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 
 def evaluation_line(row: Mapping[str, Any]) -> str:
     """'step 10, greedy accuracy: train 0.850 of 40, held_out 0.800 of 20', or each split's quantities."""
-    if all("accuracy" in part for part in row["eval"].values()):
+    if all({"accuracy"} <= part.keys() <= {"accuracy", "n", "failed", "loss"} for part in row["eval"].values()):
         splits = ", ".join(
-            f"{name} {part['accuracy']:.3f} of {part['n']}"
-            + (f" (loss {part['loss']:.4f})" if "loss" in part else "")
+            f"{name} {part['accuracy']:.3f} of {part['n']}" + (f" (loss {part['loss']:.4f})" if "loss" in part else "")
             for name, part in row["eval"].items()
         )
         return f"step {row['step']}, greedy accuracy: {splits}"
     lines = [
-        f"  {name:13}" + ", ".join(f"{key} {value:.3g}" for key, value in part.items() if key != "n")
+        f"  {name:15} " + ", ".join(f"{key} {value:.3g}" for key, value in part.items() if key != "n")
         for name, part in row["eval"].items()
     ]
-    return "\n".join([f"step {row['step']}, what is known:", *lines])
+    return "\n".join([f"step {row['step']}, what was measured:", *lines])
 
 
 def _cell(value: Any, width: int, form: str) -> str:

@@ -29,7 +29,7 @@ class Directions:
             total += tensor.numel()
 
     def shifted(self, name: str, tensor: Tensor, rows: slice, terms: Sequence[Term], step: int) -> Tensor:
-        """tensor[rows] + sum_n c_n d_n[rows], on the directions' device and in the tensor's dtype; a scalar is a row."""
+        """tensor[rows] + sum_n c_n d_n[rows], on the directions' device; a scalar is a row."""
         base = tensor.detach().view(1) if tensor.ndim == 0 else tensor.detach()[rows]
         base = value = base.to(self.device, non_blocking=True)
         mask = self.method.mask(name, base)
@@ -49,7 +49,8 @@ class Directions:
         for name, tensor in x.items():
             target = tensor.detach().view(1) if tensor.ndim == 0 else tensor.detach()
             for rows in row_blocks(tensor):
-                target[rows] = self.shifted(name, tensor, rows, terms, step).to(target.device)
+                moved = self.method.allowed(self.shifted(name, tensor, rows, terms, step))
+                target[rows] = moved.to(target.device)
 
     def _block(self, name: str, tensor: Tensor, rows: slice, number: int, step: int) -> Tensor:
         if self.method.directions == "noise":

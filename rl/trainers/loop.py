@@ -18,10 +18,10 @@ from torch import Tensor
 from engine.errors import NonFinite, Stopped
 from engine.runs import RunFolder, write_json
 from rl import checkpoint
-from rl.config import TrainerConfig
+from rl.config import Experiment, TrainerConfig
 from rl.trainers.console import Console
-from rl.trainers.model import quiet_progress
-from rl.trainers.parts import Parts
+from rl.trainers.model import save_model
+from rl.trainers.parts import Parts, Prepared
 from rl.trainers.state import load_optimizer_state, load_rng_state, optimizer_state, rng_state
 from rl.trainers.stop import StopRequest
 
@@ -57,6 +57,11 @@ class Loop(ABC):
     @abstractmethod
     def evaluate(self) -> None:
         """Log what the source's evaluation splits say."""
+
+    @classmethod
+    def prepare(cls, experiment: Experiment) -> Prepared:
+        """What this loop needs that has no weights. Raises EngineError for what cannot be had."""
+        return Prepared.of(experiment)
 
     @classmethod
     @abstractmethod
@@ -178,8 +183,7 @@ class Loop(ABC):
         self.prepared.accelerator.wait_for_everyone()
 
     def _save_model(self, path: Path) -> None:
-        with quiet_progress():
-            self.model.save_pretrained(path)
+        save_model(self.model, path)
         self.prepared.tokenizer.save_pretrained(path)
 
     def resume(self, state: checkpoint.State) -> None:

@@ -19,6 +19,7 @@ from engine import gallery
 from engine.errors import EnvironmentMissing, InputError
 from engine.llm.models import model_path
 from rl.config import Experiment, LoraConfig, ModelConfig
+from rl.trainers.quantized import is_quantized, quantize, save_quantized
 from rl.trainers.seeds import derived_seed
 from rl.trainers.soft_prompt import add_soft_prompt
 
@@ -46,7 +47,7 @@ def require_model(name: str, near: Path | None = None) -> str:
     near: the config file, or its folder, beside which that file is looked up first. Raises UnknownName,
     EnvironmentMissing, and InputError for a file that does not run.
     """
-    path = str(_made(name, near) if ".py:" in name else model_path(name))
+    path = str(made(name, near) if ".py:" in name else model_path(name))
     try:
         AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -59,7 +60,7 @@ def require_model(name: str, near: Path | None = None) -> str:
     return path
 
 
-def _made(reference: str, near: Path | None) -> object:
+def made(reference: str, near: Path | None) -> object:
     """The folder that the function of that reference returns."""
     function = gallery.load(reference, near=near)
     if not callable(function):
@@ -78,7 +79,9 @@ def load_tokenizer(path: str) -> Any:
 def load_model(experiment: Experiment, path: str, checkpoint: Path | None, device: torch.device) -> nn.Module:
     """The model to train: all weights, or LoRA adapters beside frozen ones; weights from the checkpoint if given."""
     config = experiment.config.model
-    if config.lora is None:
+    if config.quantize is not None:
+        model = quantize(_pretrained(path, config), config.quantize, checkpoint)
+    elif config.lora is None:
         model = _pretrained(str(checkpoint or path), config)
     else:
         model = _adapted(_pretrained(path, config), experiment, checkpoint)
@@ -86,7 +89,16 @@ def load_model(experiment: Experiment, path: str, checkpoint: Path | None, devic
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
-    return model.to(device).train()
+    return (model if getattr(experiment.method, "offload", False) else model.to(device)).train()
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Write the model in Hugging Face's format, with what else `load_model` needs."""
+    with quiet_progress():
+        if is_quantized(model):
+            save_quantized(model, path)
+        else:
+            model.save_pretrained(path)
 
 
 def load_reference(experiment: Experiment, path: str, device: torch.device) -> nn.Module | None:
@@ -108,6 +120,8 @@ def model_size(experiment: Experiment, path: str) -> tuple[int, int]:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
         if experiment.config.model.lora is not None:
             model = get_peft_model(model, _lora_settings(experiment))
+        if experiment.config.model.quantize is not None:
+            model = quantize(model, experiment.config.model.quantize, None)
         _soften(model, experiment, path, None)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, is_trained in sizes if is_trained)

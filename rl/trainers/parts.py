@@ -49,20 +49,20 @@ class Prepared:
     def of(cls, experiment: Experiment) -> Prepared:
         """Raises EngineError, with the place in the config, for whatever cannot be had."""
         seed, near = experiment.config.seed, experiment.near
-        with _placed(experiment, "source"):
+        with placed(experiment, "source"):
             source = experiment.source_class(experiment.source, seed=seed, near=near)
         specs = enumerate(experiment.config.rewards)
         rewards = [load_reward(spec, near, place=experiment.place("rewards", i)) for i, spec in specs]
-        with _placed(experiment, "rewards"):
+        with placed(experiment, "rewards"):
             _require_columns(rewards, source)
         policy_of(experiment)
-        with _placed(experiment, "method"):
+        with placed(experiment, "method"):
             method = experiment.method_class(experiment.method, seed=seed, near=near)
         if method.trainer == "offline":
             _require_parts(method, source, experiment)
         if method.trainer == "zeroth_order" and method.config.objective == "loss":
             require_answers(source, experiment.place("source"))
-        with _placed(experiment, "model", "name"):
+        with placed(experiment, "model", "name"):
             model_path = require_model(experiment.config.model.name, near)
         return cls(
             experiment=experiment,
@@ -206,7 +206,7 @@ def policy_of(experiment: Experiment) -> type[Policy]:
 
 
 @contextlib.contextmanager
-def _placed(experiment: Experiment, *path: str) -> Iterator[None]:
+def placed(experiment: Experiment, *path: str) -> Iterator[None]:
     """Errors from within that know no place get the config's."""
     try:
         yield
@@ -225,7 +225,7 @@ def _require_parts(method: Any, source: Any, experiment: Experiment) -> None:
                 next_step=f"give source.{part}, or choose a variant without it",
             )
     if source.config.retain_model is not None:
-        with _placed(experiment, "source", "retain_model"):
+        with placed(experiment, "source", "retain_model"):
             require_model(source.config.retain_model)
 
 

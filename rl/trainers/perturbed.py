@@ -46,16 +46,18 @@ class Shift:
 
 @contextlib.contextmanager
 def shifted_model(model: nn.Module, shift: Shift) -> Iterator[None]:
-    """Within it, every module that owns a tensor of x computes with shifted ones."""
+    """Within it, every module that owns a tensor of x computes with shifted ones, where the directions are."""
     changed = []
+    model.compute_device = shift.directions.device  # type: ignore[assignment]
     try:
         for module in model.modules():
             own = {key: p for key, p in module._parameters.items() if p is not None and id(p) in shift.names}
             if own:
-                module.forward = _forward(module, own, shift)  # type: ignore[method-assign]
+                module.forward = _forward(module, own, shift)
                 changed.append(module)
         yield
     finally:
+        del model.compute_device
         for module in changed:
             del module.forward
 

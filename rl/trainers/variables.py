@@ -8,6 +8,8 @@ model at a point has them written into it. That takes a second copy of what is t
 from __future__ import annotations
 
 import contextlib
+import importlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -54,7 +56,7 @@ class Variables(ABC):
         """What a resumed run must know beside the model."""
         return {}
 
-    def load_tensors(self, tensors: Tensors) -> None:
+    def load_tensors(self, tensors: Tensors) -> None:  # noqa: B027 - the model's own weights need nothing
         """Take up `tensors`."""
 
 
@@ -66,7 +68,8 @@ class Live(Variables):
         self.names = {id(tensor): name for name, tensor in self.x.items()}
 
     def at(self, point: Point, step: int) -> contextlib.AbstractContextManager[None]:
-        if not point.terms:
+        is_here = all(tensor.device == self.directions.device for tensor in self.x.values())
+        if not point.terms and is_here:
             return contextlib.nullcontext()
         return shifted_model(self.model, Shift(self.directions, self.names, point.terms, step))
 
@@ -127,7 +130,8 @@ class Placed(Variables):
         return self.subspace.at(values[COEFFICIENTS]) if self.subspace else values
 
     def move(self, point: Point, step: int) -> None:
-        self.x = {name: tensor.clone() for name, tensor in self.values(point, step).items()}
+        method = self.directions.method
+        self.x = {name: method.allowed(tensor).clone() for name, tensor in self.values(point, step).items()}
         self._write(self.x)
 
     def along(self, number: int, step: int) -> contextlib.AbstractContextManager[None]:
@@ -163,6 +167,12 @@ def trained(model: nn.Module) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _forward_derivatives() -> Iterator[None]:
-    """A level of forward differentiation, with attention that has forward derivatives."""
+    """A level of forward differentiation, with attention that has forward derivatives.
+
+    torch makes its derivative rules with its own deprecated torch.jit.script, of which it warns at the first use.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
     with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), autograd.grad_mode.no_grad():
         yield

@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 
 from engine.errors import DataError, EngineError, InputError, NonFinite, Stopped
 from engine.runs import RunFolder, read_lines, write_json
-from rl.config import Experiment
+from rl.config import Experiment, is_live
 from rl.methods._zeroth_order import Measured, Point, Slope, ZerothOrderMethod
 from rl.ops.perturbation import noise
 from rl.trainers.answers import Encoder, Forward
@@ -268,20 +268,13 @@ def variables_of(
     seed, settings = experiment.config.seed, experiment.method
     begin_adapters(model, seed)
     directions = Directions(method, seed, device)
-    if is_live(experiment) and not method.moves_values:
+    if is_live(settings, experiment.config.model) and not method.moves_values:
         return Live(model, directions)
     try:
         return Placed(model, directions, dims=settings.space.dims, seed=seed)
     except InputError as error:
         error.place = error.place or experiment.place("method", "space", "dims")
         raise
-
-
-def is_live(experiment: Experiment) -> bool:
-    """Whether x are the model's own weights."""
-    method, model = experiment.method, experiment.config.model
-    is_whole = method.space.dims is None and method.space.of == "weights"
-    return bool(is_whole and method.objective == "loss" and model.lora is None and model.dtype == "float32")
 
 
 LORA_B = 1e-3

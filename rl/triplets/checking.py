@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Self
 
 from engine.errors import ParamError
 from engine.sandbox import Outcome, imported_modules, shared
@@ -43,6 +44,19 @@ class Limits:
     max_chars: int = 4096
     imports: tuple[str, ...] = ALLOWED_IMPORTS
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"timeout_s": self.timeout_s, "max_chars": self.max_chars, "imports": list(self.imports)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The limits of an `as_dict`, after JSON."""
+        return cls(row["timeout_s"], row["max_chars"], tuple(row["imports"]))
+
+
+EVASIONS = frozenset({"__import__", "eval", "exec", "compile", "open", "input", "globals", "vars", "breakpoint"})
+"""Built-ins by which a program could reach what it may not import, and by which its value could depend on a machine."""
+
 
 def refused(program: str, limits: Limits) -> str | None:
     """Why a program is not even run: "long", "syntax", "import", "function"; None if it is."""
@@ -50,13 +64,21 @@ def refused(program: str, limits: Limits) -> str | None:
         return "long"
     try:
         with without_warnings():
-            if not imported_modules(program) <= set(limits.imports):
+            tree = ast.parse(program)
+            if not imported_modules(program) <= set(limits.imports) or any(map(_evades, ast.walk(tree))):
                 return "import"
-            body = ast.parse(program).body
+            body = tree.body
     except (ParamError, SyntaxError, ValueError, MemoryError, RecursionError):
         return "syntax"
     is_there = any(isinstance(node, ast.FunctionDef) and node.name == FUNCTION for node in body)
     return None if is_there else "function"
+
+
+def _evades(node: ast.AST) -> bool:
+    """Whether it names one of the evasions, or an attribute of Python's own, as __class__."""
+    if isinstance(node, ast.Attribute):
+        return node.attr.startswith("__")
+    return isinstance(node, ast.Name) and node.id in EVASIONS
 
 
 def call(program: str, arguments: str) -> str:

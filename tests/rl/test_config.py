@@ -100,6 +100,15 @@ def test_a_fault_is_named_with_its_place(tmp_path: Path, old: str, new: str, pla
     assert caught.value.exit_code == 2
 
 
+def test_a_preference_that_compares_rewards_needs_some(tmp_path: Path) -> None:
+    changes = ["method={kind: spo, preference: {kind: rewards}}", "rewards=[]"]
+    path = write(tmp_path, GOOD)
+    with pytest.raises(ConfigError, match=r"method 'spo' learns from rewards, and none is named"):
+        load(path, changes)
+    assert load(path, changes[:1]).method.kind == "spo"
+    assert load(path, ["method={kind: spo, preference: 'game.py:beats'}", "rewards=[]"]).method.kind == "spo"
+
+
 def test_a_bad_override_names_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"override trainer\.steps=many"):
         load(write(tmp_path, GOOD), ["trainer.steps=many"])

@@ -94,8 +94,8 @@ GOOD = {"question": "?", "items": {"a": "x", "b": "y"}, "ranking": {"tiers": [["
 )
 def test_a_line_that_holds_no_ranking_is_named(tmp_path, change):
     path = tmp_path / "votes.jsonl"
-    path.write_text(f"{json.dumps(GOOD)}\n{json.dumps(GOOD | change)}\n")
-    with pytest.raises(DataError, match=r"votes\.jsonl:2"):
+    path.write_text(f"{json.dumps(GOOD)}\n\n{json.dumps(GOOD | change)}\n")  # blank lines count
+    with pytest.raises(DataError, match=r"votes\.jsonl:3"):
         RecordedRanker(path)
 
 

@@ -112,7 +112,8 @@ def azr(**settings: Any) -> Azr:
 
 
 def test_a_step_rewards_valid_new_proposals_by_their_solvers_and_reuses_these():
-    """The solver is right half of the time on `min`, always on `x`; 200 samples, so 1/2 comes out within .15."""
+    """The solver is right half of the time on `min`, always on `x`; 200 samples, so 1/2 comes out within .15.
+    Two of the batch propose the same, and share the 1/2."""
     source = Triplets(TripletsConfig(**SETTINGS))
     held = len(source.buffers["deduction"])
     texts = [
@@ -122,7 +123,7 @@ def test_a_step_rewards_valid_new_proposals_by_their_solvers_and_reuses_these():
         " max(x, 7) # f(3)",  # in the buffer already
         "\n",  # nothing: not of the form
         " x / 0 # f(4)",  # of the form, fails
-        " __import__('os').getpid() # f(4)",  # another value each time, or refused
+        " hash('a') # f(4)",  # another value in each process
     ]
     groups = proposals(source, texts)
     tools = Scripted(source, lambda triplet: 0.5 if "min" in triplet.program else 1.0)
@@ -130,7 +131,7 @@ def test_a_step_rewards_valid_new_proposals_by_their_solvers_and_reuses_these():
     found = method.prepare(groups, tools)
     [proposed] = [group for group in found if group.meta["cell"] == "propose/deduction"]
     solved = [group for group in found if group.meta["cell"] == "solve/deduction"]
-    assert proposed.rewards[0] == pytest.approx(0.5, abs=0.15) and proposed.rewards[1] == -0.5
+    assert proposed.rewards[0] == pytest.approx(0.5 / 2, abs=0.08) and proposed.rewards[1] == -0.5
     assert proposed.rewards[2] == proposed.rewards[0] and proposed.rewards[4:] == [-1.0, -0.5, -0.5]
     assert {len(group.rollouts) for group in solved} == {200}
     by_program = {Triplet.of(group.prompt.columns["triplet"]).program: group for group in solved}
@@ -166,7 +167,7 @@ def test_what_is_measured_on_is_never_trained_on():
     groups = proposals(source, [f"{body} # f({held_out.inputs[0]})"])
     tools = Scripted(source, lambda triplet: 0.5)
     found = azr().prepare(groups, tools)
-    assert found[0].rewards == [-0.5] and tools.asked == [] and held_out not in source.buffers["deduction"]
+    assert found[0].rewards == [None] and tools.asked == [] and held_out not in source.buffers["deduction"]
     assert held_out.key in {Triplet.of(p.columns["triplet"]).key for p in source.evaluation()["held_out"]}
 
 

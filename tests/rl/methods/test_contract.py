@@ -17,8 +17,10 @@ from rl.cli import app
 from rl.config import load
 from rl.methods import load as load_method
 from rl.methods import names
+from rl.methods._diffusion import DiffusionBatch
 from rl.methods._offline import Answers, OfflineBatch, OfflineMethod
 from rl.methods.base import Batch, Method, MethodConfig
+from rl.ops.diffusion import Schedule
 from rl.types import Group, Prompt, Rollout
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -109,7 +111,9 @@ def test_it_says_what_it_is(name: str):
     method = load_method(name)
     module = inspect.getdoc(inspect.getmodule(method)) or ""
     assert issubclass(method, Method) and issubclass(method.Config, MethodConfig)
-    assert method.paper in module and method.title and method.trainer in ("online", "offline", "zeroth_order")
+    assert (
+        method.paper in module and method.title and method.trainer in ("online", "offline", "zeroth_order", "diffusion")
+    )
     assert "Departures from the paper" in module
     assert method.Config.model_fields["kind"].default == name
 
@@ -194,3 +198,28 @@ def test_the_loss_on_given_answers_is_a_number_with_a_gradient_on_tokens_alone(o
             assert all(v.ndim == 0 and not v.requires_grad for v in statistics.values())
             results.append([loss.item(), *(v.item() for v in statistics.values())])
     assert results[: len(results) // 2] == [pytest.approx(row) for row in results[len(results) // 2 :]]
+
+
+@pytest.mark.parametrize("kind", [name for name in names() if load_method(name).trainer == "diffusion"])
+def test_the_loss_on_states_is_a_number_with_a_gradient_and_the_same_for_the_same_draws(kind: str):
+    method: Any = made(kind)
+    weight = torch.tensor(0.3, requires_grad=True)
+    alphas = torch.linspace(0.99, 0.1, 50, dtype=torch.float64)
+    schedule = Schedule(alphas, (1 - alphas.square()).sqrt(), torch.arange(1, 26) * 2 - 1, 1.0, "epsilon")
+    results = []
+    for _ in range(2):
+        batch = DiffusionBatch(
+            clean=torch.linspace(-1, 1, 32).reshape(2, 1, 4, 4),
+            schedule=schedule,
+            model=lambda x, times: weight * x,
+            average=lambda x, times: 0.5 * x,
+            unconditional=lambda x, times: 0.4 * x,
+            generator=torch.Generator().manual_seed(0),
+            total_rows=2,
+        )
+        loss, statistics = method.loss(batch)
+        (gradient,) = torch.autograd.grad(loss, weight)
+        assert loss.ndim == 0 and bool(gradient.isfinite()) and gradient != 0
+        assert all(v.ndim == 0 and not v.requires_grad for v in statistics.values())
+        results.append([loss.item(), gradient.item(), *(v.item() for v in statistics.values())])
+    assert results[0] == results[1]

@@ -55,7 +55,9 @@ def test_defaults_regularize_the_last_iterate_and_need_no_rewards():
     config = SpoConfig(preference=BEATS)
     assert config.beta == RLOOConfig(output_dir="unused", bf16=False, use_cpu=True).beta == 0.05
     assert (config.entropy, config.scale, config.comparisons, config.queue) == (0.0, "none", None, 0)
-    assert Spo(config).needs_reference and not spo().needs_reference and not Spo.needs_rewards
+    assert not Spo.needs_rewards(config)
+    assert Spo.needs_rewards(SpoConfig(preference={"kind": "rewards"}))
+    assert Spo(config).needs_reference and not spo().needs_reference
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -40,9 +41,18 @@ def llama():
     return _llama()
 
 
+@pytest.fixture
+def trl_trainer(one_trl_trainer):
+    """A real GRPOTrainer on a tiny model; tests replace only the methods that bring its inputs.
+
+    Whoever makes arguments of a transformers trainer resets accelerate's state, which all trainers share.
+    """
+    Accelerator()
+    return one_trl_trainer
+
+
 @pytest.fixture(scope="session")
-def trl_trainer(tmp_path_factory):
-    """A real GRPOTrainer on a tiny model; tests replace only the methods that bring its inputs."""
+def one_trl_trainer(tmp_path_factory):
     from trl import GRPOConfig, GRPOTrainer
 
     words = {f"w{i}": i for i in range(VOCABULARY)}

@@ -64,6 +64,18 @@ def test_equal_rewards_give_exactly_zero(scale, size):
     assert not group_advantages(rewards, scale=scale, eps=1e-6).any()
 
 
+@pytest.mark.parametrize("size", [3, 6, 8])
+def test_equal_rewards_of_several_functions_give_exactly_zero(size):
+    """Rounding again: groups of equal rewards beside one with signal, and a function that always says the same."""
+    rewards = torch.stack([torch.linspace(0.1, 2.9, 29).unsqueeze(1).repeat(1, size)] * 2, dim=2)
+    assert not normalize_then_sum(rewards, [1.0, 0.3], eps=1e-6).any()
+    rewards[0, 0, 1] = NAN
+    rewards[1, 0, 0] += 1
+    found = normalize_then_sum(rewards, [1.0, 0.3], eps=1e-6)
+    assert not found[0].any() and not found[2:].any() and found[1, 0] > 0
+    assert found[1, 1:].unique().numel() == 1  # the constant function makes no difference between them
+
+
 def test_without_scale_by_hand():
     assert group_advantages(torch.tensor([[3.0, 1.0], [5.0, 5.0]]), scale="none").tolist() == [[1, -1], [0, 0]]
 

@@ -8,6 +8,7 @@ from rl.judges import Child
 from rl.judges._program import is_formula
 from rl.rewards import load_reward
 from rl.sources.reasoning_gym import ReasoningGym, ReasoningGymConfig
+from rl.triplets import Limits
 
 
 def _rewards(spec, completions, ids=None, **columns):
@@ -149,3 +150,19 @@ def test_judges_see_no_secret(monkeypatch, tmp_path):
 def test_a_missing_column_names_those_that_are_there():
     with pytest.raises(DataError, match=r"'first_line_equals' needs the column 'answer'(.|\n)*Did you mean 'answr'"):
         _rewards("first_line_equals", ["7"], answr="7")
+
+
+def test_solutions_run_within_the_limits_of_the_source_that_asked():
+    """An input of 8 characters is wrong where 5 are allowed."""
+    row = {
+        "role": "solve",
+        "form": "tags",
+        "task": "abduction",
+        "program": "def f(x): return x % 10",
+        "inputs": ["3"],
+        "message": "",
+        "outputs": ["3"],
+    }
+    answer = "<think>so</think> <answer>```input\n10000003\n```</answer>"
+    for limits, reward in (({}, 1.0), ({"limits": Limits(max_chars=5).as_dict()}, 0.0)):
+        assert _rewards("triplet", [answer], triplet=row | limits) == [reward]

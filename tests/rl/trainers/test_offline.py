@@ -243,6 +243,6 @@ def test_the_command_line_shows_before_and_after(
     assert main(["rl", "train", "npo.yaml"]) == 0
     printed = capsys.readouterr()
     assert "extraction strength" in printed.out and "\u2192" in printed.out and "model utility" in printed.out
-    assert "what is known:" in printed.err and "weight" in printed.err
+    assert "what was measured:" in printed.err and "weight" in printed.err
     with pytest.raises(ConfigError):
         rl.train("npo.yaml", ["rewards=[length]"])

@@ -126,6 +126,28 @@ def test_two_processes_unlearn_as_one_does(offline_config: dict[str, Any], tmp_p
             assert found == pytest.approx(b["eval"][part], rel=1e-2, abs=1e-3)
 
 
+ZEROTH_ORDER: list[dict[str, Any]] = [
+    {"method": {"kind": "mezo", "estimates": 2}, "rewards": []},
+    {"method": {"kind": "es", "population": 5, "mu": 0.05}},
+    {"method": {"kind": "forward_gradient", "estimates": 3}, "rewards": []},
+]
+
+
+@pytest.mark.parametrize(
+    "changes", [ZEROTH_ORDER[0], *(pytest.param(c, marks=pytest.mark.slow) for c in ZEROTH_ORDER[1:])]
+)
+def test_two_processes_that_exchange_numbers_alone_end_bit_for_bit_where_one_does(
+    tiny_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Points are shared out, and what was found at each is all that is sent."""
+    for processes in (1, 2):
+        launch(tiny_config | changes, tmp_path / f"{processes}", processes)
+    one, two = (rows(tmp_path / name) for name in ("1", "2"))
+    assert [row.get("terms") for row in one] == [row.get("terms") for row in two] and one[1]["terms"]
+    saved = [tmp_path / name / "checkpoints/step-000004/model.safetensors" for name in ("1", "2")]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
 @pytest.mark.slow
 def test_two_processes_play_as_one_does(self_play: dict[str, Any], tmp_path: Path) -> None:
     """Each runs its share of the proposals in a sandbox of its own, and all have the same buffers."""

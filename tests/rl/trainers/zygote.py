@@ -10,6 +10,7 @@ Output: {"exit": code, or minus the signal; "events": how many there were}.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -50,6 +51,8 @@ def child(order: dict[str, Any]) -> None:
 def main() -> None:
     for line in sys.stdin:
         EVENTS.value = 0
+        if json.loads(line)["config"]["method"]["kind"] == "self_npo":
+            importlib.import_module("rl.trainers.diffusion")  # here, since it takes seconds
         pid = os.fork()
         if pid == 0:
             try:
