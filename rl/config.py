@@ -291,12 +291,13 @@ def _check_zeroth_order(sections: RunConfig, method: Any, origin: Source) -> Non
                 place=origin.place(("trainer", key)),
                 next_step="take it out",
             )
-    if method.space.of == "soft_prompt" and sections.model.lora is not None:
-        raise ConfigError(
-            "of a soft prompt its vectors are trained, and adapters as well were asked for",
-            place=origin.place(("model", "lora")),
-            allowed="null, or method.space.of=weights",
-        )
+    for key, words in {"lora": "adapters", "quantize": "a quantized model's scales"}.items():
+        if method.space.of == "soft_prompt" and getattr(sections.model, key) is not None:
+            raise ConfigError(
+                f"of a soft prompt its vectors are trained, and {words} as well were asked for",
+                place=origin.place(("model", key)),
+                allowed="null, or method.space.of=weights",
+            )
     if method.offload and not is_live(method, sections.model):
         raise ConfigError(
             "weights are brought to the accelerator a block at a time where all of them are moved, by a loss alone",

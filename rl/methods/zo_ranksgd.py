@@ -94,6 +94,8 @@ class ZoRankSgdConfig(ZerothOrderConfig):
     def _is_possible(self) -> Self:
         if self.k > self.m:
             raise ValueError(f"k is {self.k} and m is {self.m}; of m candidates at most m can be put in order")
+        if self.offload:
+            raise ValueError("candidates are values of a copy of x, so weights cannot stay elsewhere: offload is false")
         if self.ranker.kind == "scores" and self.objective == "samples":
             raise ValueError("objective samples has no scores to rank by; name another ranker, or loss or reward")
         if self.ranker.kind != "scores" and self.objective == "loss":

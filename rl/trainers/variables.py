@@ -135,6 +135,7 @@ class Placed(Variables):
         self._write(self.x)
 
     def along(self, number: int, step: int) -> contextlib.AbstractContextManager[None]:
+        """Never: derivatives are taken along the model's own weights."""
         raise NotImplementedError("derivatives are taken along the model's own weights")
 
     def tensors(self) -> Tensors:

@@ -252,6 +252,7 @@ def test_so_much_noise_that_it_ranks_at_random():
     ("change", "error", "said"),
     [
         ({"k": 6}, ConfigError, "k is 6 and m is 5"),
+        ({"offload": True}, ConfigError, "offload is false"),
         ({"space": {"dims": None}}, ConfigError, r"x has \d+ dimensions(.|\n)*method.space.dims=16"),
         ({"space": {"dims": 10**6}}, InputError, r"method.space.dims(.|\n)*1000000 dimensions(.|\n)*1 to"),
         ({"objective": "samples"}, ConfigError, "no scores to rank by"),

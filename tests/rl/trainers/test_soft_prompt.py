@@ -118,6 +118,11 @@ def test_a_beginning_of_sequence_token_stays_first(loaded: tuple[Any, Any]):
     ("change", "error", "said"),
     [
         ({"model": {"lora": {"rank": 2}}}, ConfigError, "model.lora(.|\n)*adapters as well"),
+        (
+            {"model": {"quantize": {}}, "method": {"kind": "qzo", "space": {"of": "soft_prompt"}}},
+            ConfigError,
+            "scales as",
+        ),
         ({"policy": {"engine": "vllm"}}, ConfigError, "takes token ids"),
         ({"method": {"space": {"of": "soft_prompt", "text": ""}}}, InputError, "has no tokens"),
         ({"method": {"space": {"of": "soft_prompt", "text": "1", "dims": 33}}}, InputError, "33 dimensions(.|\n)*32"),
@@ -125,7 +130,7 @@ def test_a_beginning_of_sequence_token_stays_first(loaded: tuple[Any, Any]):
 )
 def test_named_errors(soft_config: dict[str, Any], tmp_path: Path, change: Any, error: Any, said: str):
     for section, values in change.items():
-        soft_config[section] |= values
+        soft_config[section] = values if "kind" in values else soft_config[section] | values
     with pytest.raises(error, match=said):
         rl.train(soft_config, run_dir=tmp_path / "run", is_quiet=True)
 
