@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from engine.errors import DataError, EngineError, InputError, NonFinite, Stopped
+from engine.errors import ConfigError, DataError, EngineError, InputError, NonFinite, Stopped
 from engine.runs import RunFolder, read_lines, write_json
 from rl.config import Experiment, is_live
 from rl.methods._zeroth_order import Measured, Point, Slope, ZerothOrderMethod
@@ -47,6 +47,7 @@ class ZerothOrderTrainer(Loop):
         self.source: Any = self.prepared.source
         experiment = self.prepared.experiment
         self.objective = objective_of(parts)
+        _require_own_sampler(parts, self.objective)
         self.variables = variables_of(experiment, self.model, self.method, self.prepared.accelerator.device)
         self.method.rate, self.method.awaited = self.config.lr, self._awaited
         self.method.begin(self.variables.x)
@@ -259,6 +260,17 @@ def objective_of(parts: Parts) -> Objective:
     forward = Forward(parts.model, autocast, config.trainer.micro_batch_tokens)
     encoder = Encoder(prepared.tokenizer, prepared.source, context, ending, prefix_of(parts.model))
     return AnswerLoss(forward, encoder)
+
+
+def _require_own_sampler(parts: Parts, objective: Objective) -> None:
+    """Raise ConfigError for processes that would sample their points from one server: it has one process' weights."""
+    is_shared = parts.prepared.accelerator.num_processes > 1 and not parts.policy.samples_trained_model
+    if is_shared and isinstance(objective, SampledReward):
+        raise ConfigError(
+            "several processes measure different points, and a server has the weights of one of them",
+            place=parts.prepared.experiment.place("policy", "engine"),
+            allowed="one process, or policy.engine=local",
+        )
 
 
 def variables_of(
