@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,20 @@ def test_bad_settings(tiny_config: dict[str, Any], name: str, changes: dict[str,
     with pytest.raises(ConfigError) as caught:
         load(config)
     assert all(part in str(caught.value) for part in said), str(caught.value)
+
+
+def test_processes_that_would_sample_their_points_from_one_server(tiny_config: dict[str, Any]) -> None:
+    from types import SimpleNamespace
+
+    from rl.trainers.objectives import SampledReward
+    from rl.trainers.zeroth_order import _require_own_sampler
+
+    experiment, objective = load(member(tiny_config, "es")), SampledReward(SimpleNamespace())  # type: ignore[arg-type]
+    for processes, is_local, is_refused in ((2, False, True), (1, False, False), (2, True, False)):
+        prepared = SimpleNamespace(accelerator=SimpleNamespace(num_processes=processes), experiment=experiment)
+        parts: Any = SimpleNamespace(prepared=prepared, policy=SimpleNamespace(samples_trained_model=is_local))
+        with pytest.raises(ConfigError, match="weights of one of them") if is_refused else nullcontext():
+            _require_own_sampler(parts, objective)
 
 
 def test_prompts_without_answers(tiny_config: dict[str, Any], tmp_path: Path) -> None:
