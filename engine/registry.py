@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import EngineError, UnknownName
@@ -21,8 +21,7 @@ class Registry:
 
     kind: what a message calls them ("method"); package: the folder ("rl.methods"); group: the
     entry-point group ("engine.methods"); attribute: the module attribute that holds the plug-in.
-    hints: what to do instead, for names that are asked for and are no plug-in's. besides: further files of the
-    folder that are not plug-ins.
+    hints: what to do instead, for names that are asked for and are no plug-in's.
     """
 
     def __init__(
@@ -33,10 +32,9 @@ class Registry:
         group: str,
         attribute: str,
         hints: Mapping[str, str] | None = None,
-        besides: Collection[str] = (),
     ) -> None:
         self.kind, self.package, self.group, self.attribute = kind, package, group, attribute
-        self.hints, self.besides = hints or {}, {"base", *besides}
+        self.hints = hints or {}
 
     def names(self) -> list[str]:
         """All names, sorted; imports the package's __init__ and nothing else."""
@@ -61,7 +59,7 @@ class Registry:
         spec = importlib.util.find_spec(self.package)
         folders = spec.submodule_search_locations if spec else None
         names = [module.name for module in pkgutil.iter_modules(folders or [])]
-        return [name for name in names if not name.startswith("_") and name not in self.besides]
+        return [name for name in names if not name.startswith("_") and name != "base"]
 
     def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
         return {entry.name: entry for entry in importlib.metadata.entry_points(group=self.group)}

@@ -32,13 +32,6 @@ def test_names_are_the_files_but_base_and_private_ones(package: Registry) -> Non
     assert "garden_of_plugins.rose" not in sys.modules
 
 
-def test_a_file_that_the_folder_says_is_none_is_no_plug_in(package: Registry) -> None:
-    lesser = Registry("plant", package="garden_of_plugins", group="test.plants", attribute="PLANT", besides=["weed"])
-    assert lesser.names() == ["rose", "thorn"]
-    with pytest.raises(UnknownName):
-        lesser.load("weed")
-
-
 def test_load_gives_the_agreed_attribute(package: Registry) -> None:
     assert package.load("rose") == "a rose"
 
