@@ -7,8 +7,8 @@ Model utility / probability of an answer to retain, where one to forget has beco
 (between two evaluations, in proportion to the logarithm of that probability), and after all steps.
 
   small     two layers, pre-trained here on 20 authors; 120 steps; a minute a seed and core
-  smollm2   the embedded model, taught by configs/sft.yaml and made to forget by configs/npo.yaml; some ten minutes a
-            seed and core
+  smollm2   the embedded model, taught by configs/sft.yaml and made to forget by configs/npo.yaml; some fifteen minutes
+            a seed and core
 
 --out keeps the runs: those that the folder holds are left out. --plot writes forget versus retain over the steps, as
 SVG in a page.
