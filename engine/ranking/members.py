@@ -56,9 +56,8 @@ class Members:
         """The annotator whom the token names, and the secret of a new session; None for a token that is not known."""
         secret, now = secrets.token_urlsafe(32), self.store.clock()
         with self.store.database.writing() as connection:
-            found = (
-                connection.execute(select(annotators).where(annotators.c.token == _hashed(token))).mappings().first()
-            )
+            of = select(annotators).join(tokens, tokens.c.annotator == annotators.c.id)
+            found = connection.execute(of.where(tokens.c.token == _hashed(token))).mappings().first()
             if found is None:
                 return None
             connection.execute(delete(sessions).where(sessions.c.expires < now))

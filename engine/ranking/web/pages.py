@@ -20,6 +20,7 @@ from engine.ranking.web.show import as_html, plain, prompt_html
 
 STATIC = {
     "form.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
     "form.js": "text/javascript; charset=utf-8",
     "vendor/Sortable.min.js": "text/javascript; charset=utf-8",
 }

@@ -35,13 +35,10 @@ document.addEventListener("DOMContentLoaded", () => {
 
 function startTheme() {
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-  const show = () => $("theme").setAttribute("aria-pressed", isDark());
   $("theme").addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     kept.write("theme", root.dataset.theme);
-    show();
   });
-  show();
 }
 
 function startItem() {
@@ -56,7 +53,6 @@ function startItem() {
   startDialogs();
   startCuts();
   startDrag();
-  startClock();
   render();
 }
 
@@ -165,7 +161,7 @@ function render() {
   $("submit").disabled = sent || Boolean(left);
   $("reason").textContent = left || "Ready to submit";
   $("reason").classList.toggle("ready", !left);
-  $("order").replaceChildren(...chips(tiers));
+  $("order")?.replaceChildren(...chips(tiers));
   measure();
 }
 
@@ -261,7 +257,10 @@ function startDrag() {
     group: "cards", handle: ".handle", animation: still ? 0 : 150, forceFallback: true, fallbackOnBody: true,
     fallbackTolerance: 4, emptyInsertThreshold: 24, swapThreshold: 0.6, scrollSensitivity: 80, scrollSpeed: 14,
     onStart: () => root.classList.add("dragging"),
-    onEnd: (event) => { root.classList.remove("dragging"); dropped(event.item); },
+    onEnd(event) {
+      root.classList.remove("dragging");
+      if (event.from !== event.to || event.oldIndex !== event.newIndex) dropped(event.item);
+    },
   };
   Sortable.create($("tray"), { ...options, sort: false });
   Sortable.create($("ranking"), options);
@@ -273,11 +272,8 @@ function dropped(card) {
   if (card.parentElement === $("tray")) return change(tiers, card);
   const level = (one) => tiers.findIndex((tier) => tier.includes(one));
   const [above, below] = [level(card.previousElementSibling), level(card.nextElementSibling)];
-  if (above >= 0 && above === below) {
-    tiers[above].splice(tiers[above].indexOf(card.nextElementSibling), 0, card);
-    return change(tiers, card);
-  }
-  return change(into(tiers, card, above + 1), card);
+  if (above < 0 || above !== below) return change(into(tiers, card, above + 1), card);
+  return change(tiers.with(above, [...tiers[above], card]), card);
 }
 
 /* --- buttons and keys ------------------------------------------------------------------------------------------- */
@@ -373,15 +369,11 @@ function listen() {
 function onState(state) {
   if (!form && state.item !== null) setTimeout(() => location.reload(), Math.max(0, 700 - performance.now()));
   if ($("answered")) $("answered").textContent = state.answered;
-  if (!$("bar")) return;
+  if (!form || sent) return;
+  $("gone").hidden = state.item === form.dataset.item;
   $("waiting").textContent = state.waiting;
   $("bar").max = Math.max(1, state.answered + state.waiting);
   $("bar").value = state.answered;
-}
-
-function startClock() {
-  const minutes = $("minutes");
-  if (minutes) setInterval(() => { minutes.textContent = Math.max(0, Number(minutes.textContent) - 1); }, 60000);
 }
 
 /* --- dialogs ---------------------------------------------------------------------------------------------------- */
