@@ -175,7 +175,7 @@ def _entries(ranking: Ranking) -> dict[str, Any]:
 def _mine(annotator: Annotator) -> ColumnElement[bool]:
     """Whether the annotator has answered the question."""
     of = (answers.c.question == questions.c.id, answers.c.annotator == annotator.id, answers.c.undone.is_(None))
-    return select(answers.c.seq).where(*of).exists()
+    return select(answers.c.seq).where(*of).correlate(questions).exists()
 
 
 def _waiting(annotator: Annotator, now: float) -> Select[Any]:
@@ -186,7 +186,8 @@ def _waiting(annotator: Annotator, now: float) -> Select[Any]:
     others = select(func.count()).where(
         leases.c.question == questions.c.id, leases.c.annotator != annotator.id, leases.c.expires > now
     )
-    has_room = given.scalar_subquery() + others.scalar_subquery() < questions.c.votes
+    counts = [one.correlate(questions).scalar_subquery() for one in (given, others)]
+    has_room = counts[0] + counts[1] < questions.c.votes
     return select(questions).where(questions.c.is_open, ~_mine(annotator), has_room).order_by(questions.c.seq)
 
 
