@@ -18,6 +18,9 @@ _MARKDOWN = (
     .enable("table")
     .disable(["html_block", "html_inline", "link", "image", "autolink", "reference", "entity"])
 )
+# A model's headings look like headings, and are none: those of the page tell which candidate begins where.
+_MARKDOWN.add_render_rule("heading_open", lambda _, tokens, at, *__: f'<p class="heading {tokens[at].tag}">')
+_MARKDOWN.add_render_rule("heading_close", lambda *_: "</p>\n")
 # Marks that turn the direction of what follows, or are not seen: U+200C and U+200D join letters and emoji, and stay.
 _HIDDEN = re.compile(
     "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u00ad\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"

@@ -15,30 +15,27 @@ const $ = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-const kept = {
-  read(key) { try { return localStorage.getItem(key); } catch { return null; } },
-  write(key, value) { try { localStorage.setItem(key, value); } catch { /* private window: not kept */ } },
-};
+/* "localStorage" or "sessionStorage", where the browser lets us. */
+function recall(area, key) { try { return window[area].getItem(key); } catch { return null; } }
+function keep(area, key, value) { try { window[area].setItem(key, value); } catch { /* then it is not kept */ } }
 
 root.classList.add("js");
-if (kept.read("theme")) root.dataset.theme = kept.read("theme");
+if (recall("localStorage", "theme")) root.dataset.theme = recall("localStorage", "theme");
 
 let form, mode, cards, sent = false;
 
 document.addEventListener("DOMContentLoaded", () => {
-  startTheme();
+  $("theme").addEventListener("click", changeTheme);
   form = $("answer");
   if (form) startItem();
   if (form || document.body.dataset.page === "idle") listen();
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 });
 
-function startTheme() {
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-  $("theme").addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    kept.write("theme", root.dataset.theme);
-  });
+function changeTheme() {
+  const now = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  root.dataset.theme = now === "dark" ? "light" : "dark";
+  keep("localStorage", "theme", root.dataset.theme);
 }
 
 function startItem() {
@@ -49,11 +46,13 @@ function startItem() {
   form.addEventListener("input", save);
   form.addEventListener("submit", onSubmit);
   document.addEventListener("keydown", onKey);
-  addEventListener("pagehide", saveAtLast);
+  addEventListener("pagehide", () => { if (isUnsaved && !sent) navigator.sendBeacon("/draft", entries()); });
+  all(".more").forEach((button) => button.addEventListener("click", () => showMore(button)));
+  addEventListener("resize", measure);
   startDialogs();
-  startCuts();
-  startDrag();
+  restore();
   render();
+  if ($("ranking")) startDrag();
 }
 
 /* --- the selects, and the tiers that they mean ------------------------------------------------------------------ */
@@ -62,43 +61,46 @@ const select = (card) => card.querySelector("select");
 const letter = (card) => card.dataset.letter;
 const cardOf = (name) => cards.find((card) => letter(card) === name);
 const onPage = () => [...($("ranking")?.children ?? []), ...$("tray").children];
+const levelOf = (tiers, card) => tiers.findIndex((tier) => tier.includes(card));
 
 function levels() {
-  const tiers = new Map();
-  for (const card of onPage().filter((one) => select(one).value)) {
-    const place = Number(select(card).value);
-    tiers.set(place, [...(tiers.get(place) ?? []), card]);
-  }
-  return [...tiers.keys()].sort((a, b) => a - b).map((place) => tiers.get(place));
+  const tiers = [];
+  for (const card of onPage().filter((one) => select(one).value)) (tiers[select(card).value] ??= []).push(card);
+  return tiers.filter(Boolean);
 }
 
 function put(tiers) {
-  cards.forEach((card) => { select(card).value = ""; });
-  tiers.forEach((tier, index) => tier.forEach((card) => { select(card).value = index + 1; }));
+  cards.forEach((card) => { select(card).value = levelOf(tiers, card) + 1 || ""; });
 }
 
-/* --- moves: tiers in, tiers out; null where there is nothing to do ----------------------------------------------- */
+/* --- moves: (tiers, card, its level or -1, digit) -> other tiers, or null where there is nothing to do ------------ */
 
 const without = (tiers, card) => tiers.map((tier) => tier.filter((one) => one !== card)).filter((tier) => tier.length);
-const into = (tiers, card, index) => { const rest = without(tiers, card); rest.splice(index, 0, [card]); return rest; };
+const into = (tiers, card, index) => without(tiers, card).toSpliced(index, 0, [card]);
+const other = (card) => cards.find((one) => one !== card);
 
 const sorting = {
   next: (tiers, card, at) => (at < 0 ? [...tiers, [card]] : null),
   place: (tiers, card, at, digit) => (digit <= cards.length ? into(tiers, card, digit - 1) : null),
-  up: (tiers, card, at) => (at < 0 || (at === 0 && tiers[0].length === 1) ? null : into(tiers, card, tiers[at].length > 1 ? at : at - 1)),
-  down: (tiers, card, at) => (at < 0 || (at === tiers.length - 1 && tiers[at].length === 1) ? null : into(tiers, card, at + 1)),
+  up(tiers, card, at) {
+    if (at < 0) return null;
+    return tiers[at].length > 1 ? tiers.toSpliced(at, 1, [card], ...without([tiers[at]], card)) : at ? into(tiers, card, at - 1) : null;
+  },
+  down(tiers, card, at) {
+    if (at < 0) return null;
+    return tiers[at].length > 1 ? tiers.toSpliced(at, 1, ...without([tiers[at]], card), [card]) : into(tiers, card, at + 1);
+  },
   remove: (tiers, card, at) => (at < 0 ? null : without(tiers, card)),
   tie(tiers, card, at) {
-    if (at < 0) return tiers.length ? [...tiers.slice(0, -1), [...tiers.at(-1), card]] : null;
+    if (at < 0) return tiers.length ? tiers.with(-1, [...tiers.at(-1), card]) : null;
     const within = tiers[at].indexOf(card);
-    if (within) return [...tiers.slice(0, at), tiers[at].slice(0, within), tiers[at].slice(within), ...tiers.slice(at + 1)];
-    return at ? [...tiers.slice(0, at - 1), [...tiers[at - 1], ...tiers[at]], ...tiers.slice(at + 1)] : null;
+    if (within) return tiers.toSpliced(at, 1, tiers[at].slice(0, within), tiers[at].slice(within));
+    return at ? tiers.toSpliced(at - 1, 2, [...tiers[at - 1], ...tiers[at]]) : null;
   },
 };
-const other = (card) => cards.find((one) => one !== card);
 const pairing = {
   next: (tiers, card) => [[card], [other(card)]],
-  place: (tiers, card, at, digit) => (digit === 1 ? [[card], [other(card)]] : digit === 2 ? [[other(card)], [card]] : null),
+  place: (tiers, card, at, digit) => ({ 1: [[card], [other(card)]], 2: [[other(card)], [card]] })[digit] ?? null,
   tie: () => [[...cards]],
   remove: () => [],
 };
@@ -107,44 +109,37 @@ const choosing = {
   place: (tiers, card, at, digit) => (digit === 1 ? [[card]] : null),
   remove: () => [],
 };
-const moves = () => ({ pair: pairing, best: choosing }[mode] ?? sorting);
 
 function move(name, card, digit) {
   const tiers = levels();
-  const result = moves()[name]?.(tiers, card, tiers.findIndex((tier) => tier.includes(card)), digit);
+  const moves = { pair: pairing, best: choosing }[mode] ?? sorting;
+  const result = moves[name]?.(tiers, card, levelOf(tiers, card), digit);
   if (result) change(result, card, name === "next" || name === "remove");
 }
 
 function change(tiers, card, goesOn = false) {
   const focused = document.activeElement;
-  const following = goesOn && mode !== "pair" && mode !== "best" ? card.nextElementSibling ?? card.previousElementSibling : null;
-  animated(() => {
-    put(tiers);
-    render();
-    if (card.contains(focused)) keepFocus(focused, card, following);
-  });
+  const following = (goesOn && $("ranking") && (card.nextElementSibling ?? card.previousElementSibling)) || card;
+  const before = cards.map((one) => one.getBoundingClientRect());
+  put(tiers);
+  render();
+  if (card.contains(focused)) keepFocus(focused, following.parentElement === $("tray") ? following : card);
+  if (!still && $("ranking")) cards.forEach((one, index) => glide(one, before[index]));
   say(card);
   save();
 }
 
-/* Focus stays where it was, or goes to the same place of the next card when its button went away with the card. */
-function keepFocus(focused, card, following) {
-  const target = following && following.parentElement === $("tray") ? following : card;
-  const button = target.querySelector(`[data-do="${focused.dataset?.do}"]`);
-  const goal = focused === card || !button?.offsetParent || button.disabled ? target : button;
-  goal.focus({ preventScroll: true });
-  target.scrollIntoView({ block: "nearest" });
+/* Focus stays where it was, or goes to the same button of the next card when its own went away with the card. */
+function keepFocus(focused, card) {
+  const button = card.querySelector(`[data-do="${focused.dataset.do}"]`);
+  (button?.offsetParent && !button.disabled ? button : card).focus({ preventScroll: true });
+  card.scrollIntoView({ block: "nearest" });
 }
 
-function animated(act) {
-  const before = new Map(cards.map((card) => [card, card.getBoundingClientRect()]));
-  act();
-  if (still || mode === "pair" || mode === "best") return;
-  for (const [card, old] of before) {
-    const now = card.getBoundingClientRect();
-    const [x, y] = [old.left - now.left, old.top - now.top];
-    if (x || y) card.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: 160, easing: "ease-out" });
-  }
+function glide(card, old) {
+  const now = card.getBoundingClientRect();
+  const from = `translate(${old.left - now.left}px, ${old.top - now.top}px)`;
+  if (old.left !== now.left || old.top !== now.top) card.animate({ transform: [from, "none"] }, { duration: 160, easing: "ease-out" });
 }
 
 /* --- what the page shows of it ---------------------------------------------------------------------------------- */
@@ -156,7 +151,8 @@ function render() {
     arrange($("tray"), cards.filter((card) => !select(card).value));
   }
   cards.forEach((card) => mark(card, tiers));
-  all("[data-choice]").forEach((button) => button.setAttribute("aria-pressed", button.dataset.choice === choice(tiers)));
+  const choice = tiers.length === 1 ? "=" : tiers.length ? letter(tiers[0][0]) : "";
+  all("[data-choice]").forEach((button) => button.setAttribute("aria-pressed", button.dataset.choice === choice));
   const left = missing(tiers);
   $("submit").disabled = sent || Boolean(left);
   $("reason").textContent = left || "Ready to submit";
@@ -172,22 +168,19 @@ function arrange(list, wanted) {
 }
 
 function mark(card, tiers) {
-  const at = tiers.findIndex((tier) => tier.includes(card));
+  const at = levelOf(tiers, card);
   const within = at < 0 ? -1 : tiers[at].indexOf(card);
   const isTied = at >= 0 && tiers[at].length > 1;
   $(`place-${letter(card)}`).textContent = label(at, isTied);
   card.classList.toggle("tied", within > 0);
   card.classList.toggle("leads", isTied && within < tiers[at].length - 1);
-  card.classList.toggle("chosen", at === 0 && (mode === "best" || mode === "pair"));
-  const set = (name, isOff, isOn) => {
-    const button = card.querySelector(`[data-do="${name}"]`);
-    if (button) button.disabled = isOff;
-    if (button && isOn !== undefined) button.setAttribute("aria-pressed", isOn);
-  };
-  set("up", at === 0 && !isTied);
-  set("down", at === tiers.length - 1 && !isTied);
-  set("tie", at === 0 && within === 0, within > 0);
-  if (mode === "best") set("next", false, at === 0);
+  card.classList.toggle("chosen", at === 0 && !$("ranking"));
+  const button = (name) => card.querySelector(`[data-do="${name}"]`) ?? {};
+  button("up").disabled = at === 0 && !isTied;
+  button("down").disabled = at === tiers.length - 1 && !isTied;
+  button("tie").disabled = at === 0 && within === 0;
+  button("tie").ariaPressed = within > 0;
+  if (mode === "best") button("next").ariaPressed = at === 0;
 }
 
 function label(at, isTied) {
@@ -197,62 +190,55 @@ function label(at, isTied) {
   return `${isTied ? "= " : ""}${at + 1}${["st", "nd", "rd"][at] ?? "th"}`;
 }
 
-function choice(tiers) {
-  if (!tiers.length) return "";
-  return tiers.length === 1 ? "=" : letter(tiers[0][0]);
-}
-
+/* What the mode still asks for; the server asks for the same. */
 function missing(tiers) {
   const placed = tiers.flat().length;
-  const more = (wanted) => (placed < wanted ? `Place ${wanted - placed} more to submit` : "");
   if (mode === "pair") return placed === 2 ? "" : "Choose one, or Equal, to submit";
   if (mode === "best") return placed === 1 ? "" : "Choose the best one to submit";
-  return more(mode === "top" ? Number(form.dataset.k) : cards.length);
+  const wanted = mode === "top" ? Number(form.dataset.k) : cards.length;
+  return placed < wanted ? `Place ${wanted - placed} more to submit` : "";
+}
+
+function made(tag, text) {
+  const node = document.createElement(tag);
+  node.textContent = text;
+  return node;
 }
 
 function chips(tiers) {
-  const made = (tag, text) => { const node = document.createElement(tag); node.textContent = text; return node; };
-  return tiers.flatMap((tier, index) => [
-    ...(index ? [made("span", "›")] : []),
-    ...tier.flatMap((card, within) => [...(within ? [made("span", "=")] : []), made("b", letter(card))]),
-  ]);
+  const joined = (nodes, sign) => nodes.flatMap((one, index) => (index ? [made("span", sign), one] : [one])).flat();
+  return joined(tiers.map((tier) => joined(tier.map((card) => made("b", letter(card))), "=")), "›");
 }
 
 function say(card) {
   const tiers = levels();
-  const at = tiers.findIndex((tier) => tier.includes(card));
-  const ties = at < 0 ? [] : tiers[at].filter((one) => one !== card).map(letter);
+  const at = levelOf(tiers, card);
+  const ties = (tiers[at] ?? []).filter((one) => one !== card).map(letter);
   const where = at < 0 ? "not ranked" : `place ${at + 1} of ${tiers.length}${ties.length ? `, tied with ${ties.join(" and ")}` : ""}`;
   $("live").textContent = `${letter(card)}: ${where}. ${missing(tiers) || "Ready to submit"}.`;
 }
 
-/* --- long texts ------------------------------------------------------------------------------------------------- */
-
-function startCuts() {
-  all(".more").forEach((button) => button.addEventListener("click", () => {
-    const isOpen = button.getAttribute("aria-expanded") !== "true";
-    button.setAttribute("aria-expanded", isOpen);
-    button.textContent = isOpen ? "Show less" : "Show all";
-    measure();
-  }));
-  addEventListener("resize", measure);
+function showMore(button) {
+  const isOpen = button.ariaExpanded !== "true";
+  button.ariaExpanded = isOpen;
+  button.textContent = isOpen ? "Show less" : "Show all";
+  measure();
 }
 
+/* Which texts are too long, and so cut until somebody asks for all. */
 function measure() {
-  const buttons = all(".more");
-  const isOpen = (button) => button.getAttribute("aria-expanded") === "true";
-  buttons.forEach((button) => $(button.dataset.for).classList.toggle("cut", !isOpen(button)));
-  const isLong = buttons.map((button) => { const text = $(button.dataset.for); return text.scrollHeight > text.clientHeight + 24; });
-  buttons.forEach((button, index) => {
-    button.hidden = !isOpen(button) && !isLong[index];
-    if (!isLong[index]) $(button.dataset.for).classList.remove("cut");
+  const texts = all(".more").map((button) => [button, $(button.dataset.for), button.ariaExpanded === "true"]);
+  texts.forEach(([, text, isOpen]) => text.classList.toggle("cut", !isOpen));
+  const tooLong = texts.map(([, text]) => text.scrollHeight > text.clientHeight + 24);
+  texts.forEach(([button, text, isOpen], index) => {
+    button.hidden = !isOpen && !tooLong[index];
+    text.classList.toggle("cut", tooLong[index]);
   });
 }
 
 /* --- drag ------------------------------------------------------------------------------------------------------- */
 
 function startDrag() {
-  if (!$("ranking")) return;
   const options = {
     group: "cards", handle: ".handle", animation: still ? 0 : 150, forceFallback: true, fallbackOnBody: true,
     fallbackTolerance: 4, emptyInsertThreshold: 24, swapThreshold: 0.6, scrollSensitivity: 80, scrollSpeed: 14,
@@ -270,8 +256,7 @@ function startDrag() {
 function dropped(card) {
   const tiers = without(levels(), card);
   if (card.parentElement === $("tray")) return change(tiers, card);
-  const level = (one) => tiers.findIndex((tier) => tier.includes(one));
-  const [above, below] = [level(card.previousElementSibling), level(card.nextElementSibling)];
+  const [above, below] = [levelOf(tiers, card.previousElementSibling), levelOf(tiers, card.nextElementSibling)];
   if (above < 0 || above !== below) return change(into(tiers, card, above + 1), card);
   return change(tiers.with(above, [...tiers[above], card]), card);
 }
@@ -280,10 +265,8 @@ function dropped(card) {
 
 function onClick(event) {
   const button = event.target.closest("[data-do], [data-choice]");
-  if (!button) return;
-  if (button.dataset.do) return move(button.dataset.do, button.closest(".card"));
-  const chosen = cardOf(button.dataset.choice);
-  return move(chosen ? "next" : "tie", chosen ?? cards[0]);
+  if (button?.dataset.do) move(button.dataset.do, button.closest(".card"));
+  else if (button) move(button.dataset.choice === "=" ? "tie" : "next", cardOf(button.dataset.choice) ?? cards[0]);
 }
 
 const named = { ArrowUp: "up", ArrowDown: "down", Delete: "remove", Backspace: "remove", "=": "tie" };
@@ -291,30 +274,32 @@ const isTyping = (node) => node.closest("input:not([type=checkbox]), textarea, s
 
 function onKey(event) {
   if (all("dialog[open]").length) return;
-  if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return form.requestSubmit($("submit"));
+  if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return void ($("submit").disabled || form.requestSubmit($("submit")));
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !$("use-keys").checked) return;
   if (act(event.key, event.target)) event.preventDefault();
 }
 
-/* Whether the key means something here. */
+/* Does what the key means here; whether it means something. */
 function act(key, target) {
   const card = target.closest(".card");
   const wanted = key.length === 1 && cardOf(key.toUpperCase());
-  if (key === "?") return $("help").showModal() ?? true;
-  if (wanted) return show(wanted);
-  if (!card) return false;
-  if (key === "ArrowLeft" || key === "ArrowRight") return show(onPage().at((onPage().indexOf(card) + (key === "ArrowLeft" ? -1 : 1)) % cards.length));
-  if (/^[1-9]$/.test(key)) return move("place", card, Number(key)) ?? true;
-  if (key === "Enter" && target === card) return move("next", card) ?? true;
-  return named[key] ? move(named[key], card) ?? true : false;
+  if (key === "?") $("help").showModal();
+  else if (wanted) show(wanted);
+  else if (!card) return false;
+  else if (key === "ArrowLeft" || key === "ArrowRight") show(onPage().at((onPage().indexOf(card) + (key === "ArrowLeft" ? -1 : 1)) % cards.length));
+  else if (/^[1-9]$/.test(key)) move("place", card, Number(key));
+  else if (key === "Enter" && target === card) move("next", card);
+  else if (named[key]) move(named[key], card);
+  else return false;
+  return true;
 }
 
 function show(card) {
   card.focus({ preventScroll: true });
   card.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
-  return true;
 }
 
+/* Once only; the buttons are disabled after the browser has read which of them was pressed. */
 function onSubmit(event) {
   if (sent) return event.preventDefault();
   sent = true;
@@ -323,34 +308,49 @@ function onSubmit(event) {
   return setTimeout(() => all("#answer button").forEach((button) => { button.disabled = true; }));
 }
 
-/* --- the draft -------------------------------------------------------------------------------------------------- */
+/* --- the draft: kept in this tab until the server has it, so that a reload in between loses nothing --------------- */
 
 let timer, inFlight, isUnsaved = false;
 const entries = () => new URLSearchParams(new FormData(form));
+const draftKey = () => `draft ${form.dataset.item}`;
 
 function save() {
   isUnsaved = true;
+  keep("sessionStorage", draftKey(), entries());
   clearTimeout(timer);
   timer = setTimeout(send, 300);
+}
+
+function acknowledged() {
+  isUnsaved = false;
+  keep("sessionStorage", draftKey(), "");
+}
+
+function restore() {
+  const left = recall("sessionStorage", draftKey());
+  if (!left) return;
+  const draft = new URLSearchParams(left);
+  cards.forEach((card) => { select(card).value = draft.get(select(card).name) ?? ""; });
+  form.elements.note.value = draft.get("note") ?? "";
+  form.elements.all_bad.checked = draft.has("all_bad");
+  save();
 }
 
 async function send(wait = 1000) {
   if (sent) return;
   inFlight?.abort();
-  inFlight = new AbortController();
-  const { signal } = inFlight;
-  isUnsaved = false;
-  const status = await fetch("/draft", { method: "POST", body: entries(), signal }).then((answer) => answer.status, () => 0);
+  const { signal } = (inFlight = new AbortController());
+  const body = entries();
+  const status = await fetch("/draft", { method: "POST", body, signal }).then((answer) => answer.status, () => 0);
   if (signal.aborted) return;
-  if (status && status < 400) return void ($("saved").textContent = "Draft saved");
-  isUnsaved = true;
-  const isFinal = status >= 400 && status < 500;
-  $("saved").textContent = isFinal ? "Not saved: please reload the page" : "Not saved, retrying";
-  if (!isFinal && !sent) timer = setTimeout(send, wait, Math.min(2 * wait, 10000));
-}
-
-function saveAtLast() {
-  if (isUnsaved && !sent) navigator.sendBeacon("/draft", entries());
+  const isFinal = status >= 400 && status < 500 && status !== 429;
+  if (status && status < 400) {
+    if (String(body) === String(entries())) acknowledged();
+    $("saved").textContent = "Draft saved";
+  } else {
+    $("saved").textContent = isFinal ? "Not saved: please reload the page" : "Not saved, retrying";
+    if (!isFinal) timer = setTimeout(send, wait, Math.min(2 * wait, 10000));
+  }
 }
 
 /* --- what the server tells -------------------------------------------------------------------------------------- */
@@ -381,8 +381,8 @@ function onState(state) {
 function startDialogs() {
   all("[data-close]").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
   $("keys").addEventListener("click", () => $("help").showModal());
-  $("use-keys").checked = kept.read("keys") !== "off";
-  $("use-keys").addEventListener("change", (event) => kept.write("keys", event.target.checked ? "on" : "off"));
+  $("use-keys").checked = recall("localStorage", "keys") !== "off";
+  $("use-keys").addEventListener("change", (event) => keep("localStorage", "keys", event.target.checked ? "on" : "off"));
   $("compare")?.addEventListener("submit", compare);
 }
 
@@ -391,15 +391,10 @@ async function compare(event) {
   const asked = new URLSearchParams(new FormData($("compare")));
   const answer = await fetch(`/compare?${asked}`, { headers: { Accept: "application/json" } }).catch(() => null);
   const parts = answer?.ok ? (await answer.json()).parts : [["=", "No answer from the server; please try again."]];
-  $("diff-title").textContent = `${asked.get("left")} and ${asked.get("right")}: differences`;
-  $("diff-left").textContent = asked.get("left");
-  $("diff-right").textContent = asked.get("right");
-  $("diff-parts").replaceChildren(...parts.map(part));
+  const [left, right] = [asked.get("left"), asked.get("right")];
+  $("diff-title").textContent = `${left} and ${right}: differences`;
+  $("diff-left").textContent = left;
+  $("diff-right").textContent = right;
+  $("diff-parts").replaceChildren(...parts.map(([op, text]) => made({ "-": "del", "+": "ins" }[op] ?? "span", text)));
   $("diff").showModal();
-}
-
-function part([op, text]) {
-  const node = document.createElement({ "-": "del", "+": "ins" }[op] ?? "span");
-  node.textContent = text;
-  return node;
 }
