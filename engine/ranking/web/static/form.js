@@ -33,8 +33,8 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 
 function changeTheme() {
-  const now = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  root.dataset.theme = now === "dark" ? "light" : "dark";
+  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = isDark ? "light" : "dark";
   keep("localStorage", "theme", root.dataset.theme);
 }
 
@@ -56,7 +56,6 @@ function startItem() {
 }
 
 /* --- the selects, and the tiers that they mean ------------------------------------------------------------------ */
-
 const select = (card) => card.querySelector("select");
 const letter = (card) => card.dataset.letter;
 const cardOf = (name) => cards.find((card) => letter(card) === name);
@@ -69,12 +68,9 @@ function levels() {
   return tiers.filter(Boolean);
 }
 
-function put(tiers) {
-  cards.forEach((card) => { select(card).value = levelOf(tiers, card) + 1 || ""; });
-}
+const put = (tiers) => cards.forEach((card) => { select(card).value = levelOf(tiers, card) + 1 || ""; });
 
 /* --- moves: (tiers, card, its level or -1, digit) -> other tiers, or null where there is nothing to do ------------ */
-
 const without = (tiers, card) => tiers.map((tier) => tier.filter((one) => one !== card)).filter((tier) => tier.length);
 const into = (tiers, card, index) => without(tiers, card).toSpliced(index, 0, [card]);
 const other = (card) => cards.find((one) => one !== card);
@@ -83,12 +79,12 @@ const sorting = {
   next: (tiers, card, at) => (at < 0 ? [...tiers, [card]] : null),
   place: (tiers, card, at, digit) => (digit <= cards.length ? into(tiers, card, digit - 1) : null),
   up(tiers, card, at) {
-    if (at < 0) return null;
-    return tiers[at].length > 1 ? tiers.toSpliced(at, 1, [card], ...without([tiers[at]], card)) : at ? into(tiers, card, at - 1) : null;
+    if (tiers[at]?.length > 1) return tiers.toSpliced(at, 1, [card], ...without([tiers[at]], card));
+    return at > 0 ? into(tiers, card, at - 1) : null;
   },
   down(tiers, card, at) {
-    if (at < 0) return null;
-    return tiers[at].length > 1 ? tiers.toSpliced(at, 1, ...without([tiers[at]], card), [card]) : into(tiers, card, at + 1);
+    if (tiers[at]?.length > 1) return tiers.toSpliced(at, 1, ...without([tiers[at]], card), [card]);
+    return at >= 0 && at < tiers.length - 1 ? into(tiers, card, at + 1) : null;
   },
   remove: (tiers, card, at) => (at < 0 ? null : without(tiers, card)),
   tie(tiers, card, at) {
@@ -143,7 +139,6 @@ function glide(card, old) {
 }
 
 /* --- what the page shows of it ---------------------------------------------------------------------------------- */
-
 function render() {
   const tiers = levels();
   if ($("ranking")) {
@@ -199,11 +194,7 @@ function missing(tiers) {
   return placed < wanted ? `Place ${wanted - placed} more to submit` : "";
 }
 
-function made(tag, text) {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  return node;
-}
+const made = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
 
 function chips(tiers) {
   const joined = (nodes, sign) => nodes.flatMap((one, index) => (index ? [made("span", sign), one] : [one])).flat();
@@ -219,9 +210,8 @@ function say(card) {
 }
 
 function showMore(button) {
-  const isOpen = button.ariaExpanded !== "true";
-  button.ariaExpanded = isOpen;
-  button.textContent = isOpen ? "Show less" : "Show all";
+  button.ariaExpanded = button.ariaExpanded !== "true";
+  button.textContent = button.ariaExpanded === "true" ? "Show less" : "Show all";
   measure();
 }
 
@@ -237,7 +227,6 @@ function measure() {
 }
 
 /* --- drag ------------------------------------------------------------------------------------------------------- */
-
 function startDrag() {
   const options = {
     group: "cards", handle: ".handle", animation: still ? 0 : 150, forceFallback: true, fallbackOnBody: true,
@@ -262,7 +251,6 @@ function dropped(card) {
 }
 
 /* --- buttons and keys ------------------------------------------------------------------------------------------- */
-
 function onClick(event) {
   const button = event.target.closest("[data-do], [data-choice]");
   if (button?.dataset.do) move(button.dataset.do, button.closest(".card"));
@@ -270,6 +258,7 @@ function onClick(event) {
 }
 
 const named = { ArrowUp: "up", ArrowDown: "down", Delete: "remove", Backspace: "remove", "=": "tie" };
+const steps = { ArrowLeft: -1, ArrowRight: 1 };
 const isTyping = (node) => node.closest("input:not([type=checkbox]), textarea, select, audio, [contenteditable]");
 
 function onKey(event) {
@@ -286,7 +275,7 @@ function act(key, target) {
   if (key === "?") $("help").showModal();
   else if (wanted) show(wanted);
   else if (!card) return false;
-  else if (key === "ArrowLeft" || key === "ArrowRight") show(onPage().at((onPage().indexOf(card) + (key === "ArrowLeft" ? -1 : 1)) % cards.length));
+  else if (steps[key]) show(onPage().at((onPage().indexOf(card) + steps[key]) % cards.length));
   else if (/^[1-9]$/.test(key)) move("place", card, Number(key));
   else if (key === "Enter" && target === card) move("next", card);
   else if (named[key]) move(named[key], card);
@@ -309,21 +298,19 @@ function onSubmit(event) {
 }
 
 /* --- the draft: kept in this tab until the server has it, so that a reload in between loses nothing --------------- */
-
 let timer, inFlight, isUnsaved = false;
 const entries = () => new URLSearchParams(new FormData(form));
 const draftKey = () => `draft ${form.dataset.item}`;
 
-function save() {
-  isUnsaved = true;
-  keep("sessionStorage", draftKey(), entries());
-  clearTimeout(timer);
-  timer = setTimeout(send, 300);
+function unsaved(draft) {
+  isUnsaved = Boolean(draft);
+  keep("sessionStorage", draftKey(), draft);
 }
 
-function acknowledged() {
-  isUnsaved = false;
-  keep("sessionStorage", draftKey(), "");
+function save() {
+  unsaved(entries());
+  clearTimeout(timer);
+  timer = setTimeout(send, 300);
 }
 
 function restore() {
@@ -345,7 +332,7 @@ async function send(wait = 1000) {
   if (signal.aborted) return;
   const isFinal = status >= 400 && status < 500 && status !== 429;
   if (status && status < 400) {
-    if (String(body) === String(entries())) acknowledged();
+    if (String(body) === String(entries())) unsaved("");
     $("saved").textContent = "Draft saved";
   } else {
     $("saved").textContent = isFinal ? "Not saved: please reload the page" : "Not saved, retrying";
@@ -354,7 +341,6 @@ async function send(wait = 1000) {
 }
 
 /* --- what the server tells -------------------------------------------------------------------------------------- */
-
 function listen() {
   const source = new EventSource("/events");
   source.addEventListener("state", (event) => onState(JSON.parse(event.data)));
@@ -377,7 +363,6 @@ function onState(state) {
 }
 
 /* --- dialogs ---------------------------------------------------------------------------------------------------- */
-
 function startDialogs() {
   all("[data-close]").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
   $("keys").addEventListener("click", () => $("help").showModal());
@@ -391,10 +376,8 @@ async function compare(event) {
   const asked = new URLSearchParams(new FormData($("compare")));
   const answer = await fetch(`/compare?${asked}`, { headers: { Accept: "application/json" } }).catch(() => null);
   const parts = answer?.ok ? (await answer.json()).parts : [["=", "No answer from the server; please try again."]];
-  const [left, right] = [asked.get("left"), asked.get("right")];
-  $("diff-title").textContent = `${left} and ${right}: differences`;
-  $("diff-left").textContent = left;
-  $("diff-right").textContent = right;
+  ["left", "right"].forEach((side) => { $(`diff-${side}`).textContent = asked.get(side); });
+  $("diff-title").textContent = `${asked.get("left")} and ${asked.get("right")}: differences`;
   $("diff-parts").replaceChildren(...parts.map(([op, text]) => made({ "-": "del", "+": "ins" }[op] ?? "span", text)));
   $("diff").showModal();
 }

@@ -156,7 +156,7 @@ def own_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for a module: playwright keeps an event loop running, which tests in other modules want for theirs."""
+    """One Chromium for a module: playwright keeps an event loop running, and other modules want one of theirs."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not Path(CHROMIUM).exists():
         pytest.skip("there is no Chromium: apt install chromium")
