@@ -353,7 +353,7 @@ function listen() {
 }
 
 function onState(state) {
-  if (!form && state.item !== null) setTimeout(() => location.reload(), Math.max(0, 700 - performance.now()));
+  if (!form && state.item !== null) setTimeout(() => location.assign("/"), Math.max(0, 700 - performance.now()));
   if ($("answered")) $("answered").textContent = state.answered;
   if (!form || sent) return;
   $("gone").hidden = state.item === form.dataset.item;

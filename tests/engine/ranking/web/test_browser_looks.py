@@ -123,6 +123,16 @@ def test_without_scripts_it_is_for_everybody(visit: Visits, ask) -> None:
     assert small(page) == []
 
 
+def test_the_focus_is_not_under_the_bars(visit: Visits, ask) -> None:
+    ask(LONG, LONG + "more", mode="pair")
+    page = visit()
+    page.get_by_role("button", name="Equal").focus()
+    assert page.evaluate("scrollY") == 0
+    page.locator("#card-B .more").focus()
+    covered = page.locator("#card-B .more").bounding_box()
+    assert covered["y"] + covered["height"] <= page.locator(".send").bounding_box()["y"]
+
+
 def test_the_colours_are_as_chosen(visit: Visits, ask) -> None:
     ask("alpha", "beta")
     page = visit(color_scheme="light")
