@@ -236,6 +236,20 @@ def test_a_refresh_brings_the_draft_back(visit, ask, site) -> None:
     assert by_letter(site.vote(question)) == "C>D>AB"
 
 
+def test_a_page_that_is_closed_at_once_keeps_its_draft(visit, ask, site) -> None:
+    question = ask("alpha", "beta")
+    page = visit()
+    press(page, "B", "next")
+    page.goto("about:blank")  # within the time in which moves are gathered
+    page.wait_for_timeout(300)
+    page = page.context.new_page()
+    page.goto(site.url)
+    assert order(page) == "B"
+    press(page, "A", "next")
+    submit(page)
+    assert by_letter(site.vote(question)) == "B>A"
+
+
 def test_a_double_click_sends_one_answer(visit, ask, site) -> None:
     first, second = ask("alpha", "beta"), ask("alpha", "beta")
     page = visit()
