@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import model
+from engine.cli import model, rank
 from engine.cli.copy import copy
 from engine.cli.doctor import doctor
 from engine.cli.optimize import optimize
@@ -111,6 +111,7 @@ def _join() -> None:
     for command in (copy, doctor, optimize, report, schema, validate):
         app.command()(command)
     app.add_typer(model.app, name="model")
+    app.add_typer(rank.app, name="rank")
     for name, point in plugged_in(COMMANDS).items():
         app.add_typer(point.load(), name=name)
 

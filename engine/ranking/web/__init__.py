@@ -1,0 +1,1 @@
+"""The form in which people rank: a small web server over a ranking store."""
