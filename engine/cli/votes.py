@@ -1,9 +1,9 @@
-"""`engine rank`: what became of the votes of a ranking store."""
+"""`engine rank stats` and `engine rank export`: what is made of the votes of a ranking store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +12,10 @@ import typer
 if TYPE_CHECKING:
     from engine.ranking.vote import Vote
 
-app = typer.Typer(help="Human rankings: ask, count, take away.", no_args_is_help=True)
-
 Store = Annotated[str, typer.Argument(help="The store's file, such as votes.sqlite, or its database URL.")]
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """trl: preference pairs. csv: a table for spreadsheets. jsonl: rankings that can be replayed."""
 
     trl = "trl"
@@ -25,7 +23,6 @@ class Format(str, Enum):
     jsonl = "jsonl"
 
 
-@app.command()
 def stats(store: Store, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Say how annotators agree, how steady and right they are, and which candidates are strongest."""
     from engine.jsonfiles import json_text
@@ -37,12 +34,11 @@ def stats(store: Store, as_json: Annotated[bool, typer.Option("--json", help="Pr
         return
     from rich.console import Console
 
-    from engine.cli.rank_tables import tables
+    from engine.cli.votes_tables import tables
 
     Console().print(*tables(found), sep="\n\n", highlight=False)
 
 
-@app.command()
 def export(
     store: Store,
     form: Annotated[Format, typer.Option("--format", help="trl: pairs; csv: a table; jsonl: rankings.")],
@@ -76,7 +72,7 @@ def stored_votes(store: str) -> Sequence[Vote]:
     from engine.errors import DataError
     from engine.ranking.store import RankingStore
 
-    if "://" not in store and not Path(store).is_file():
+    if ("://" not in store or store.startswith("sqlite")) and not Path(store.removeprefix("sqlite:///")).is_file():
         raise DataError("there is no ranking store", place=store, next_step="give the file that the form wrote")
     with RankingStore(store) as opened:
         return opened.votes()

@@ -29,7 +29,7 @@ def merged(rankings: Sequence[Ranking]) -> Ranking:
 
 
 def borda(rankings: Sequence[Ranking]) -> dict[Id, float]:
-    """id -> how many others it beats in the mean over the rankings, half for a tie, as of the unranked among themselves.
+    """id -> how many others it beats in the mean over the rankings, half for a tie; the unranked of one are a tie.
 
     From 0 to one less than there are candidates. Raises InputError for no rankings, for different candidates, and
     for one that cannot judge.

@@ -47,7 +47,8 @@ def agreement(votes: Sequence[Vote]) -> Agreement:
 def against_others(votes: Sequence[Vote]) -> dict[str, float | None]:
     """annotator -> Kendall's tau-b between their ranks and the mean ranks of the others, the mean over questions.
 
-    1 where they order as the others do, 0 by chance. None for who judged no question that another judged too.
+    1 where they order as the others do, 0 by chance. Questions on which one side is all tied are left out; None where
+    none is left.
     """
     found: dict[str, list[float]] = {vote.annotator: [] for vote in votes}
     for table in _tables(votes):

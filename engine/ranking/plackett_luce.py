@@ -31,10 +31,12 @@ def strengths(votes: Sequence[Vote], *, penalty: float = 0.1) -> dict[Id, float]
     if not penalty > 0:
         raise InputError(f"the penalty is {penalty!r}", allowed="a number above 0: without it strengths are infinite")
     rankings = _rankings(votes)
-    found: dict[Id, float] = {}
-    for group in _groups(rankings):
-        found |= _fitted(group, [ranking for ranking in rankings if ranking.ids[0] in group], penalty)
-    return found
+    parts = _groups(rankings)
+    part_of = {one: number for number, group in enumerate(parts) for one in group}
+    of: dict[int, list[Ranking]] = {}
+    for ranking in rankings:
+        of.setdefault(part_of[ranking.ids[0]], []).append(ranking)
+    return {one: s for number, part in of.items() for one, s in _fitted(parts[number], part, penalty).items()}
 
 
 def groups(votes: Sequence[Vote]) -> list[set[Id]]:
