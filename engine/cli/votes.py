@@ -36,17 +36,22 @@ def stats(store: Store, as_json: Annotated[bool, typer.Option("--json", help="Pr
 
     from engine.cli.votes_tables import tables
 
-    Console().print(*tables(found), sep="\n\n", highlight=False)
+    console = Console(highlight=False)
+    for table in tables(found):
+        console.print(table)
+        console.print()
 
 
 def export(
     store: Store,
     form: Annotated[Format, typer.Option("--format", help="trl: pairs; csv: a table; jsonl: rankings.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; the terminal by default.")] = None,
-    chat: Annotated[bool, typer.Option(help="trl: messages instead of texts.")] = False,
-    margin: Annotated[bool, typer.Option(help="trl: a column for RewardTrainer's margin.")] = False,
-    best_worst: Annotated[bool, typer.Option(help="trl: only the best against the worst.")] = False,
-    merged: Annotated[bool, typer.Option(help="jsonl: one row a question, all annotators together.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="trl: messages instead of texts.")] = False,
+    margin: Annotated[bool, typer.Option("--margin", help="trl: a column for RewardTrainer's margin.")] = False,
+    best_worst: Annotated[bool, typer.Option("--best-worst", help="trl: only the best against the worst.")] = False,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="jsonl: one row a question, all annotators together.")
+    ] = False,
 ) -> None:
     """Write the votes for other programs."""
     from engine.jsonfiles import write_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -37,10 +37,8 @@ def _overview(summary: Summary) -> Table:
     return found
 
 
-def _annotators(summary: Summary) -> Table:
-    found = _table(
-        "annotator", "votes", "late", "cannot judge", "seconds", "tau-b with others", "steady", "right on gold"
-    )
+def _annotators(summary: Summary) -> RenderableType:
+    found = _table("annotator", "votes", "late", "cannot", "seconds", "tau-b", "steady", "gold")
     for row in summary["annotators"]:
         found.add_row(
             printable(row["annotator"], 24),
@@ -52,32 +50,35 @@ def _annotators(summary: Summary) -> Table:
             _of(row["steady"], row["repeats"]),
             _of(row["right"], row["gold"]),
         )
-    return found
+    legend = (
+        "cannot: could not judge. tau-b: with the mean of the others. steady: the share of pairs ordered as before, of "
+        "so many questions shown again. gold: the share of pairs ordered right, of so many gold questions."
+    )
+    return Group(found, Text(legend, style="dim"))
 
 
-def _places(summary: Summary) -> Table:
+def _places(summary: Summary) -> RenderableType:
     bias = summary["positions"]
     found = _table("place shown", "votes", "ranked first", "by chance", "standing (0 best)")
     for row in bias["places"]:
         shares = (_number(row[name]) for name in ("first", "by_chance", "standing"))
         found.add_row(str(row["place"]), str(row["shown"]), *shares)
     p_value = "too few votes to test" if bias["p_value"] is None else f"p = {bias['p_value']:.3g}"
-    found.caption = f"winners lie evenly over the places: {p_value} ({bias['tested']} votes)"
-    return found
+    return Group(found, Text(f"Winners lie evenly over the places: {p_value} ({bias['tested']} votes)."))
 
 
-def _strongest(summary: Summary) -> Table:
+def _strongest(summary: Summary) -> RenderableType:
     found = _table("strongest candidates", "strength")
     for row in summary["strongest"]:
         found.add_row(printable(row["text"] or str(row["id"])), _number(row["strength"]))
     sizes: Sequence[int] = summary["groups"]
-    if len(sizes) > 1:
-        found.caption = f"of the largest of {len(sizes)} groups ({sizes[0]} candidates) that comparisons join"
-    return found
+    if len(sizes) < 2:
+        return found
+    return Group(found, Text(f"Of the largest of {len(sizes)} groups ({sizes[0]} candidates) that comparisons join."))
 
 
 def _table(*titles: str) -> Table:
-    found = Table(box=None, header_style="bold", padding=(0, 3, 0, 0), caption_justify="left")
+    found = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for number, title in enumerate(titles):
         found.add_column(title, justify="right" if number else "left")
     return found
@@ -88,4 +89,4 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _of(share: float | None, count: int) -> str:
-    return "-" if share is None else f"{share:.2f} of {count}"
+    return "-" if share is None else f"{share:.2f} ({count})"
