@@ -31,7 +31,7 @@ EXTRAS = {
     "rl": ("torch", "transformers", "accelerate", "peft", "trl", "datasets", "safetensors", "gguf",
            "reasoning_gym", "math_verify", "tokenizers", "huggingface_hub", "numpy"),
     "vllm": ("vllm",),
-    "web": ("starlette", "uvicorn", "jinja2", "markdown_it", "markupsafe", "sqlalchemy", "multipart"),
+    "web": ("starlette", "uvicorn", "jinja2", "markdown_it", "markupsafe", "sqlalchemy", "multipart", "choix", "scipy"),
     "diffusion": ("diffusers", "sklearn", "PIL"),
     "monty": ("pydantic_monty",),
     "tracking": ("tensorboard", "wandb", "trackio"),

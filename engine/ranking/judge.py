@@ -6,11 +6,13 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from engine.errors import AnswerError, InputError
 from engine.jsonfiles import json_text
 from engine.llm import LLM
+from engine.ranking.aggregate import merged
 from engine.ranking.base import Items, Ranker, Ticket, known
 from engine.ranking.ranking import Id, Ranking
 
@@ -83,7 +85,7 @@ class JudgeRanker(Ranker):
         random.Random(json.dumps([self.seed, question, texts])).shuffle(texts)
         found = self._answer(texts, question)
         if self.is_balanced:
-            found = merged(found, self._answer(texts[::-1], question))
+            found = in_both_orders(found, self._answer(texts[::-1], question))
         return found.renamed(same)
 
     def _answer(self, texts: Sequence[str], question: str) -> Ranking:
@@ -112,22 +114,13 @@ class JudgeRanker(Ranker):
         return Ranking(unranked=texts, cannot_judge=True, note=f"the model's ranking cannot be used: {fault}")
 
 
-def merged(one: Ranking, other: Ranking) -> Ranking:
-    """Both rankings of the same candidates by Borda's count: how many others each beats in the mean, half for a tie.
-
-    Whom neither ranks stays unranked. If one cannot judge, so does the merged one: half an answer would be of one
-    order alone.
-    """
-    ids = one.ids
-    if set(ids) != set(other.ids):
-        raise InputError("the two rankings are of different candidates", allowed="the same ids in both")
-    if one.cannot_judge or other.cannot_judge:
-        note = "; ".join(ranking.note for ranking in (one, other) if ranking.note)
-        return Ranking(unranked=ids, cannot_judge=True, note=note)
-    counts = [[sum(row) for row in ranking.preferences(ids)] for ranking in (one, other)]
-    ranked = {i for ranking in (one, other) for tier in ranking.tiers for i in tier}
-    scores = {i: a + b if i in ranked else None for i, a, b in zip(ids, *counts, strict=True)}
-    return Ranking.by_score(scores)
+def in_both_orders(one: Ranking, other: Ranking) -> Ranking:
+    """Both answers to one question merged, if both judge; if one does not, nor does this: half an answer would be of
+    one order alone."""
+    both = merged([one, other])
+    return (
+        replace(both, tiers=(), unranked=one.ids, cannot_judge=True) if one.cannot_judge or other.cannot_judge else both
+    )
 
 
 def quoted(text: str) -> str:

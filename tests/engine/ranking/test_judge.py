@@ -11,7 +11,7 @@ from engine.errors import InputError, LLMUnavailable, UnknownName
 from engine.jsonfiles import json_text
 from engine.llm import ScriptedLLM
 from engine.ranking import JudgeRanker, Ranking
-from engine.ranking.judge import merged
+from engine.ranking.judge import in_both_orders
 
 ITEMS = {"x1": "seven", "x2": "eight", "x3": "nine", "x4": "ten"}
 WORTH = {"seven": 7, "eight": 8, "nine": 9, "ten": 10}
@@ -81,10 +81,10 @@ def test_asked_in_both_orders_a_liking_for_the_first_place_cancels_out():
 def test_borda_adds_what_both_orders_say():
     """Points of a, b, c, d (with itself): 3.5 + 2.5, 2.5 + 3.5, 1 + 1.5, 1 + 0.5 by hand."""
     one, other = Ranking([["a"], ["b"]], ["c", "d"]), Ranking([["b"], ["a"], ["c"]], ["d"])
-    assert merged(one, other) == Ranking([["a", "b"], ["c"]], ["d"])
-    assert merged(one, Ranking(unranked=list("abcd"), cannot_judge=True)).cannot_judge
+    assert in_both_orders(one, other) == Ranking([["a", "b"], ["c"]], ["d"])
+    assert in_both_orders(one, Ranking(unranked=list("abcd"), cannot_judge=True)).cannot_judge
     with pytest.raises(InputError, match="different candidates"):
-        merged(one, Ranking([["a"]]))
+        in_both_orders(one, Ranking([["a"]]))
 
 
 @pytest.mark.parametrize(
