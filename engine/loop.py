@@ -58,10 +58,9 @@ def optimize(
     recorded run of the starting values used.
     feedback(example, output): a number (higher is better), a sentence, a mapping of objectives, or Feedback;
     may be async. An exception of the program or of the feedback function is feedback too: the run counts as
-    failed, and a candidate with more failed runs is never accepted. Or an engine.ranking.Ranker (people, a model,
-    a program): on each example it ranks the different outputs, as text, of a step's candidates and of the current
-    values. A score is then a win rate among those compared, held against the current values' in the same questions;
-    the result's is that of the best values against the starting ones, and its baseline is 1/2.
+    failed, and a candidate with more failed runs is never accepted. Or an engine.ranking.Ranker (people, a model, a
+    program): it ranks the outputs of a step and of the current values, as text, on each example. A score is then a
+    win rate among them; the result's is that of the best values against the starting ones, which have 1/2.
     optimizer: a name, {"kind": name, option: value}, an Optimizer, or "auto", which says what it chose and why.
     llm: the proposing model: an LLM, or a name as in `engine.llm.resolve`; its calls are kept in the run folder.
     validation: held-out examples, or the share of the data (0 < share < 1) to hold out; the starting values
