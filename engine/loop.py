@@ -6,25 +6,30 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.acceptance import Rule, bootstrap_interval
 from engine.awaiting import Awaiter
 from engine.budget import Budget, Ledger
+from engine.comparison import Comparison, unjudged
 from engine.discovery import left_out
+from engine.errors import Stopped
 from engine.evaluation import Evaluator
 from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
 from engine.metering import MeteredLLM
-from engine.optimizers.base import Candidate, Optimizer
+from engine.optimizers.base import Optimizer
 from engine.program import Program
 from engine.progress import Terminal
+from engine.ranked import RankedSearch
+from engine.ranking import Ranker
 from engine.record import Record
 from engine.result import Cost, ParamRecord, Result, Validation
-from engine.search import Callback, Ending, Parts, Search, as_evaluation
+from engine.search import INTERRUPT, Callback, Ending, Parts, Search
 from engine.start import Start, begin, choose_optimizer
-from engine.task import Task
+from engine.task import Judge, Task
 
 __all__ = ["optimize", "optimize_async"]
 
@@ -33,7 +38,7 @@ def optimize(
     workflow: Callable[..., Any],
     data: Sequence[Any] | None = None,
     *,
-    feedback: Callable[[Any, Any], Any],
+    feedback: Judge,
     optimizer: str | Mapping[str, Any] | Optimizer = "auto",
     llm: str | LLM | None = None,
     validation: Sequence[Any] | float | None = None,
@@ -53,7 +58,9 @@ def optimize(
     recorded run of the starting values used.
     feedback(example, output): a number (higher is better), a sentence, a mapping of objectives, or Feedback;
     may be async. An exception of the program or of the feedback function is feedback too: the run counts as
-    failed, and a candidate with more failed runs is never accepted.
+    failed, and a candidate with more failed runs is never accepted. Or an engine.ranking.Ranker (people, a model, a
+    program): it ranks the outputs of a step and of the current values, as text, on each example. A score is then a
+    win rate among them; the result's is that of the best values against the starting ones, which have 1/2.
     optimizer: a name, {"kind": name, option: value}, an Optimizer, or "auto", which says what it chose and why.
     llm: the proposing model: an LLM, or a name as in `engine.llm.resolve`; its calls are kept in the run folder.
     validation: held-out examples, or the share of the data (0 < share < 1) to hold out; the starting values
@@ -106,6 +113,16 @@ async def optimize_async(workflow: Callable[..., Any], data: Sequence[Any] | Non
         raise
 
 
+@dataclass(frozen=True)
+class _Closing:
+    """The mean scores of both ends, and what the held-out examples say; `runs`: the program runs that took."""
+
+    baseline: float | None
+    score: float | None
+    validation: Validation | None = None
+    runs: int = 0
+
+
 class _Job:
     """One call of `optimize`: opens what it needs, runs the search, closes everything."""
 
@@ -123,7 +140,10 @@ class _Job:
         self.ledger = Ledger(task.budget)
         self.record = Record(run_dir, task.config())
         everything = None if task.examples is None else [*task.examples, *task.held_out]
-        self.program = Program(task.workflow, task.feedback, everything, self.awaiter)
+        ranker = task.feedback if isinstance(task.feedback, Ranker) else None
+        feedback = unjudged if isinstance(task.feedback, Ranker) else task.feedback
+        self.program = Program(task.workflow, feedback, everything, self.awaiter)
+        self.comparison = None if ranker is None else Comparison(ranker, self.record.rankings_path, self.program.texts)
         self.evaluator = Evaluator(self.program, workers=task.workers, save=self.record.save_run)
         self.examples = range(1 if task.examples is None else len(task.examples))
 
@@ -153,7 +173,7 @@ class _Job:
             terminal.say(f"left out of what is optimized: {reason}")
         optimizer = self.task.optimizer or self._chosen(start, terminal)
         llm = self._llm(optimizer)
-        search = Search(self._parts(start, optimizer, llm, terminal), start.initial, start.history)
+        search = self._search(self._parts(start, optimizer, llm, terminal), start)
         if saved is None:
             self.record.save_step(search.first_row(), start.history, "start", search.state())
         else:
@@ -167,9 +187,14 @@ class _Job:
             if llm is not None:
                 llm.close()
 
+    def _search(self, parts: Parts, start: Start) -> Search:
+        if self.comparison is None:
+            return Search(parts, start.initial, start.history)
+        return RankedSearch(parts, start.initial, start.history, self.comparison)
+
     def _chosen(self, start: Start, terminal: Terminal) -> Optimizer:
         """The optimizer of "auto"; a resumed run keeps the one it began with."""
-        optimizer, reason = choose_optimizer(start, self.record.state)
+        optimizer, reason = choose_optimizer(start, self.record.state, is_ranked=self.comparison is not None)
         terminal.say(f"optimizer: {reason}")
         return optimizer
 
@@ -199,15 +224,14 @@ class _Job:
         )
 
     def _result(self, search: Search, ending: Ending) -> Result:
-        validation, runs = (None, 0) if ending.is_stop else self._validated(search)
-        baseline = search.history[0].score
+        closing, ending = self._closed(search, ending)
         result = Result(
             best=dict(search.current),
-            score=search.score(),
-            baseline=baseline,
-            validation=validation,
+            score=closing.score,
+            baseline=closing.baseline,
+            validation=closing.validation,
             history=tuple(search.history),
-            cost=self._cost(search, runs),
+            cost=self._cost(search, closing.runs),
             run_dir=self.record.path,
             params=tuple(
                 ParamRecord(p.name, p.kind, p.description, search.initial[p.name], search.current[p.name], p.origin)
@@ -221,31 +245,42 @@ class _Job:
         self.record.finish(result.status, result.to_json())
         return result
 
-    def _validated(self, search: Search) -> tuple[Validation | None, int]:
-        """Both ends of the search on the held-out examples, and how many program runs that took."""
+    def _closed(self, search: Search, ending: Ending) -> tuple[_Closing, Ending]:
+        """How both ends of the search compare; a stop while that is asked or run is the ending."""
+        start, best = search.ends(is_asked=False)
+        closing = _Closing(start.score, best.score)
+        if ending.is_stop:
+            return closing, ending
+        try:
+            start, best = search.ends()
+            closing = _Closing(start.score, best.score)
+            return replace(closing, **self._validated(search)), ending
+        except Stopped as error:
+            return closing, Ending(error.message, is_stop=True)
+        except KeyboardInterrupt:
+            return closing, INTERRUPT
+
+    def _validated(self, search: Search) -> dict[str, Any]:
+        """`validation` on the held-out examples, and the `runs` of the program that it took."""
         if not self.task.held_out:
-            return None, 0
+            return {}
         held_out = range(len(self.examples), len(self.program))
-        ends = [search.initial, search.current]
-        found = self.evaluator.evaluate(ends, held_out)
-        for name, values, outcomes in zip(("baseline", "best"), ends, found, strict=True):
-            evaluation = as_evaluation(Candidate(values), held_out, outcomes, search.step)
+        self.evaluator.evaluate([search.initial, search.current], held_out)
+        ends = search.ends(held_out)
+        for name, evaluation in zip(("baseline", "best"), ends, strict=True):
             self.record.save_validation(name, evaluation)
-        scores = [[outcome.feedback.scalar for outcome in outcomes] for outcomes in found]
-        pairs = [(a, b) for a, b in zip(*scores, strict=True) if a is not None and b is not None]
+        pairs = [(a, b) for a, b in zip(*(end.scores for end in ends), strict=True) if a is not None and b is not None]
         runs = len(held_out) * (1 if search.initial == search.current else 2)
         if not pairs:
             search.parts.terminal.say("no held-out example was scored for both ends: there is no validation")
-            return None, runs
+            return {"runs": runs}
         before, after = zip(*pairs, strict=True)
-        return (
-            Validation(
-                baseline=bootstrap_interval(before),
-                best=bootstrap_interval(after),
-                difference=bootstrap_interval([b - a for a, b in pairs]),
-            ),
-            runs,
+        validation = Validation(
+            baseline=bootstrap_interval(before),
+            best=bootstrap_interval(after),
+            difference=bootstrap_interval([b - a for a, b in pairs]),
         )
+        return {"validation": validation, "runs": runs}
 
     def _cost(self, search: Search, validation_runs: int) -> Cost:
         spent = self.ledger.spent()

@@ -2,7 +2,7 @@
 
 journal.sqlite holds the evaluations of every finished step, the single runs of the present one, and
 the state after the last finished step; step rows and state are written in one transaction.
-llm.sqlite holds every call of the proposing model.
+llm.sqlite holds every call of the proposing model, rankings.jsonl every answer of a ranker.
 """
 
 from __future__ import annotations
@@ -131,6 +131,16 @@ class Record:
     def save_refused(self, step: int, refused: Sequence[Mapping[str, str]]) -> None:
         """Keep the proposals of a step that were not run, with the reasons."""
         self.journal.put("refused", step, list(refused))
+
+    def save_answers(self, step: int, answers: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what a ranker said in a step: a sample for each example, with what was shown."""
+        for answer in answers:
+            self.folder.sample({"step": step, **answer})
+
+    @property
+    def rankings_path(self) -> Path:
+        """The ranker's answers, which are never asked for again."""
+        return self.path / "rankings.jsonl"
 
     def save_validation(self, name: str, evaluation: Evaluation) -> None:
         """Keep the closing runs on held-out examples."""

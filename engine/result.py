@@ -75,7 +75,9 @@ class Result:
 
     `best`: the values found, already set on the workflow's parameters (found code goes on running in the sandbox until
     its parameter's `adopt()`, or until `diff()` is applied to the file); `score` and `baseline`: mean scores
-    of the best and of the starting values on the data (None where feedback has no scores); `validation`:
+    of the best and of the starting values on the data (None where feedback has no scores); of a ranker the win rate
+    of the best against the starting values, asked when the search has ended (None where it was stopped), and 1/2, which
+    the starting values have against themselves. `validation`: in the same terms;
     None without held-out examples, or where the run was stopped; `history`: every evaluation, the
     starting values' first; `stopped_by`: the limit that ended the search ("evaluations", "invalid"...),
     "interrupt" or "stop file"; `status`: "done", or "stopped" if it can be resumed. `params`: what each

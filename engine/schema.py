@@ -15,6 +15,8 @@ from engine.budget import Budget
 from engine.config import Config, Source, read_source, validate
 from engine.errors import ConfigError, DataError, EngineError
 from engine.optimizers.base import Optimizer
+from engine.ranking import Ranker
+from engine.task import Judge
 
 __all__ = ["Experiment", "OptimizeConfig", "check", "keys", "load", "schema"]
 
@@ -36,7 +38,7 @@ class OptimizeConfig(Config):
     """References are FILE.py:NAME, looked up beside this file, in the working folder and in the gallery."""
 
     workflow: str = Field(description="the program, such as agents/classifier.py:classify")
-    feedback: str = Field(description="the function (example, output) -> score, text or Feedback")
+    feedback: str = Field(description="the function (example, output) -> score, text or Feedback; or a Ranker")
     data: str | None = Field(default=None, description="a .jsonl file (one example a line), a list or a function")
     validation: str | float | None = Field(default=None, description="as data, or the share of the data to hold out")
     optimizer: str | dict[str, Any] = Field(default="auto", description="a name, or {kind: name, option: value}")
@@ -55,7 +57,7 @@ class Experiment:
 
     config: OptimizeConfig
     workflow: Callable[..., Any]
-    feedback: Callable[[Any, Any], Any]
+    feedback: Judge
     data: list[Any] | None
     validation: list[Any] | float | None
     optimizer: str | Optimizer
@@ -89,9 +91,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         return _named(str(getattr(config, key)), source, (key,), path)
 
     workflow, feedback = named("workflow"), named("feedback")
-    for key, value in (("workflow", workflow), ("feedback", feedback)):
-        if not callable(value):
-            raise ConfigError(f"{key} is a {type(value).__name__}", place=source.place((key,)), allowed="a function")
+    for key, value, allowed in (
+        ("workflow", workflow, "a function"),
+        ("feedback", feedback, "a function, or an engine.ranking.Ranker"),
+    ):
+        if not callable(value) and not (key == "feedback" and isinstance(value, Ranker)):
+            raise ConfigError(f"{key} is a {type(value).__name__}", place=source.place((key,)), allowed=allowed)
     return Experiment(
         config=config,
         workflow=workflow,

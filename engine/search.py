@@ -78,7 +78,7 @@ class Search:
         self._refused: list[str] = []
         self._traced: set[str] = set()
         self._shown: dict[tuple[str, int], Trajectory] = {}
-        self._best_score = _highest([e.score for e in history])
+        self._best_score = highest([e.score for e in history])
         self._sieve = Sieve(parts.params)
         for evaluation in history:
             self._sieve.saw(evaluation.candidate.values)
@@ -139,11 +139,27 @@ class Search:
         outcomes = [self.parts.evaluator.known[key, i] for i in examples]
         return as_evaluation(Candidate(values), examples, outcomes, self.step)
 
-    def _reason_to_stop(self) -> Ending | None:
+    def ends(self, examples: Sequence[int] | None = None, *, is_asked: bool = True) -> tuple[Evaluation, Evaluation]:
+        """The starting values and the held ones, as the result tells them.
+
+        examples: by default all; both were run on them. is_asked: whether somebody may be asked to judge them.
+        """
+        if examples is None:
+            # Where nothing has a score the held values may not have been run on all.
+            key, known = values_key(self.current), self.parts.evaluator.known
+            run = [i for i in self.parts.examples if (key, i) in known]
+            return self.history[0], self.evaluation_of(self.current, run)
+        return self.evaluation_of(self.initial, examples), self.evaluation_of(self.current, examples)
+
+    def stop_asked(self) -> Ending | None:
+        """The ending that somebody asked for, if so."""
         if self.parts.stop.is_set():
             return INTERRUPT
-        if self.parts.record.stop_file.exists():
-            return Ending("stop file", is_stop=True)
+        return Ending("stop file", is_stop=True) if self.parts.record.stop_file.exists() else None
+
+    def _reason_to_stop(self) -> Ending | None:
+        if (asked := self.stop_asked()) is not None:
+            return asked
         limit = self.parts.ledger.exhausted()
         return None if limit is None else Ending(limit)
 
@@ -233,11 +249,15 @@ class Search:
         scores = dict(zip(batch, self._held_scores(batch), strict=True))
         order = sorted(rng.sample(list(batch), len(batch)), key=lambda i: (scores[i] is not None, scores[i] or 0.0))
         chosen = order[: self.parts.optimizer.shown]
+        key, known = values_key(self.current), self.parts.evaluator.known
         if "graph" in self.parts.optimizer.needs:
             self._trace(chosen)
-            return [self._shown[values_key(self.current), i] for i in chosen]
-        known = self.parts.evaluator.known
-        return [self._trajectory(i, known[values_key(self.current), i]) for i in chosen]
+            return [self._told(i, self._shown[key, i]) for i in chosen]
+        return [self._told(i, self._trajectory(i, known[key, i])) for i in chosen]
+
+    def _told(self, index: int, trajectory: Trajectory) -> Trajectory:
+        """A run of the held values as the optimizer is told it."""
+        return trajectory
 
     def _held_scores(self, batch: Sequence[int]) -> Sequence[float | None]:
         """The held values' scores on the batch; where nothing is scored they may not have been run on all of it."""
@@ -269,16 +289,13 @@ class Search:
         parts = self.parts
         refused = [*sieved.invalid, *sieved.duplicates]
         self._refused = [f"{r.values}: {r.reason}" for r in refused]
-        self._best_score = _highest([self._best_score, *(e.score for e in evaluations)])
-        held = None if self._is_scoreless else self.score()
         row = {
             "step": self.step,
             "proposed": proposed,
             "invalid": len(sieved.invalid),
             "duplicates": len(sieved.duplicates),
             "evaluated": len(evaluations),
-            "best_score": self._best_score,
-            "current_score": held,
+            **self._standing(evaluations),
             "accepted": verdict is not None and verdict.accepted,
             "verdict": verdict.reason if verdict else "nothing to evaluate",
             "spent": parts.ledger.spent(),
@@ -286,14 +303,20 @@ class Search:
         if refused:
             parts.record.save_refused(self.step, [vars(r) for r in refused])
         parts.record.save_step(row, evaluations, parts.optimizer.name, self.state())
-        note = f"step {self.step}: accepted, score {number(held)} ({row['verdict']})"
+        note = f"step {self.step}: accepted, score {number(row['current_score'])} ({row['verdict']})"
         parts.terminal.step(row, note if row["accepted"] else "")
         report = StepReport(row, evaluations, dict(self.current))
         for callback in parts.callbacks:
             callback(report)
 
+    def _standing(self, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+        """What the metrics row says of how far the search has come."""
+        self._best_score = highest([self._best_score, *(e.score for e in evaluations)])
+        return {"best_score": self._best_score, "current_score": None if self._is_scoreless else self.score()}
 
-def _highest(scores: Sequence[float | None]) -> float | None:
+
+def highest(scores: Sequence[float | None]) -> float | None:
+    """The highest of those that are there; None where there is none."""
     return max((score for score in scores if score is not None), default=None)
 
 

@@ -69,13 +69,15 @@ def begin(task: Task, program: Program, evaluator: Evaluator, ledger: Ledger, re
     return Start(params, initial, [evaluation], has_graph)
 
 
-def choose_optimizer(start: Start, saved: Mapping[str, Any] | None = None) -> tuple[Optimizer, str]:
+def choose_optimizer(
+    start: Start, saved: Mapping[str, Any] | None = None, *, is_ranked: bool = False
+) -> tuple[Optimizer, str]:
     """The optimizer that "auto" means for these parameters and this feedback, and why.
 
-    saved: the state of an earlier run, which keeps its optimizer.
+    saved: the state of an earlier run, which keeps its optimizer. is_ranked: a ranker compares the outputs.
 
-    Only numbers and choices: `numeric`; neither text feedback nor a graph: `opro`; otherwise
-    `optoprime`. What is not installed is passed over, and said.
+    Only numbers and choices: `numeric`; a ranker: `rank`, or `opro`, which works from win rates; neither text
+    feedback nor a graph: `opro`; otherwise `optoprime`. What is not installed is passed over, and said.
     """
     if saved is not None:
         return optimizers.make(saved["arm"]), f"{saved['arm']}: chosen when the run began"
@@ -85,11 +87,20 @@ def choose_optimizer(start: Start, saved: Mapping[str, Any] | None = None) -> tu
         if "numeric" in optimizers.names():
             return optimizers.make("numeric"), "numeric: all parameters are numbers or choices"
         note = " (all parameters are numbers or choices, but `numeric` is not installed)"
+    if is_ranked:
+        return _of_rankings(note)
     if start.has_graph:
         return optimizers.make("optoprime"), f"optoprime: the recorded graph connects outputs with parameters{note}"
     if any(f.text for f in start.history[0].feedback):
         return optimizers.make("optoprime"), f"optoprime: the feedback has texts{note}"
     return optimizers.make("opro"), f"opro: there is neither text feedback nor a graph to read{note}"
+
+
+def _of_rankings(note: str) -> tuple[Optimizer, str]:
+    if "rank" in optimizers.names():
+        return optimizers.make("rank"), f"rank: a ranker compares the outputs{note}"
+    reason = "opro: a ranker compares the outputs, and opro works from their win rates (`rank` is not installed)"
+    return optimizers.make("opro"), f"{reason}{note}"
 
 
 def _resumed(task: Task, evaluator: Evaluator, record: Record, examples: Sequence[int]) -> Start:

@@ -15,6 +15,10 @@ from engine.errors import DataError, InputError
 from engine.jsonfiles import json_text
 from engine.llm.base import LLM
 from engine.optimizers.base import Optimizer
+from engine.ranking import Ranker
+
+Judge = Callable[[Any, Any], Any] | Ranker
+"""A feedback function (example, output), or a ranker that compares outputs."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Task:
     """The checked arguments. `examples`: None for a workflow without arguments; `optimizer`: None for "auto"."""
 
     workflow: Callable[..., Any]
-    feedback: Callable[[Any, Any], Any]
+    feedback: Judge
     examples: list[Any] | None
     held_out: list[Any]
     optimizer: Optimizer | None
@@ -40,7 +44,7 @@ class Task:
         workflow: Callable[..., Any],
         data: Sequence[Any] | None,
         *,
-        feedback: Callable[[Any, Any], Any],
+        feedback: Judge,
         optimizer: str | Mapping[str, Any] | Optimizer,
         llm: str | LLM | None,
         validation: Sequence[Any] | float | None,
@@ -90,12 +94,19 @@ class Task:
 
 
 def _check_callables(workflow: Any, feedback: Any) -> None:
-    for name, value, allowed in (
-        ("workflow", workflow, "a function, or a Module with forward or __call__"),
-        ("feedback", feedback, "a function (example, output) -> a number, a sentence, a mapping or Feedback"),
-    ):
-        if not callable(value):
-            raise InputError(f"{name} is {value!r:.80}, which cannot be called", allowed=allowed)
+    if not callable(workflow):
+        raise _uncallable("workflow", workflow, "a function, or a Module with forward or __call__")
+    if isinstance(feedback, type) and issubclass(feedback, Ranker):
+        name = feedback.__name__
+        raise InputError(f"feedback is the class {name}", allowed=f"a ranker made of it: {name}(...)")
+    if not callable(feedback) and not isinstance(feedback, Ranker):
+        returned = "a number, a sentence, a mapping or Feedback"
+        allowed = f"a function (example, output) -> {returned}; or an engine.ranking.Ranker"
+        raise _uncallable("feedback", feedback, allowed)
+
+
+def _uncallable(name: str, value: Any, allowed: str) -> InputError:
+    return InputError(f"{name} is {value!r:.80}, which cannot be called", allowed=allowed)
 
 
 def _split(

@@ -46,6 +46,12 @@ def test_a_function_is_repaired_and_adopted(tmp_path):
     assert printed.endswith("adopted: late_fee is now the user's and runs in this process\n")
 
 
+def test_outputs_are_ranked_in_place_of_scored(tmp_path):
+    printed = run("rank_outputs.py", tmp_path)
+    assert printed.startswith("score 0.5 -> 1 (random, evaluations)")
+    assert "after:  It is to be repaired on the 7th." in printed
+
+
 @pytest.mark.model
 def test_grpo_on_a_reward_of_ones_own(tmp_path, embedded_model):
     printed = run("train_on_your_reward.py", tmp_path)

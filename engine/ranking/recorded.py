@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.errors import DataError
+from engine.errors import DataError, InputError
 from engine.jsonfiles import JsonLines, Row, json_text, numbered_lines
 from engine.ranking.base import Items, Ranker, Ticket, known
 from engine.ranking.ranking import Id, Ranking
@@ -19,25 +19,28 @@ class RecordedRanker(Ranker):
     A question is found by its text and its candidates, in any order and under any ids; candidates that are the
     same are shown once and come out as a tie. Of several answers the last counts. ranker: who is asked what the
     file does not hold; the answer is appended to it. Without one the answer is that nobody can judge.
-    Raises DataError with the line for a file that does not hold rankings.
+    Raises DataError with the line for a file that does not hold rankings; `poll` InputError where the ranker answers
+    with other ids than those that it was asked with.
     """
 
     def __init__(self, path: str | Path, ranker: Ranker | None = None) -> None:
         self.path, self.ranker = Path(path), ranker
+        self.poll_s = self.poll_s if ranker is None else ranker.poll_s
         if ranker is None and not self.path.is_file():
             raise DataError("there is no file of rankings", place=str(path), next_step="record one, or give a ranker")
         self._recorded: dict[str, tuple[Items, Ranking]] = {}
         self._asked: dict[Ticket, tuple[str, Items, Ticket | None]] = {}
+        self._open: dict[str, Ticket] = {}  # what the ranker behind was asked, by _key
         for number, row in numbered_lines(self.path):
             self._take(row, f"{self.path}:{number}")
 
     def ask(self, items: Items, *, question: str = "") -> Ticket:
         """Look the question up; where it is new, ask the ranker behind."""
-        behind = None
-        if self.ranker is not None and _key(question, items) not in self._recorded:
-            behind = self.ranker.ask(_distinct(items), question=question)
+        key = _key(question, items)
+        if self.ranker is not None and key not in self._recorded and key not in self._open:
+            self._open[key] = self.ranker.ask(_distinct(items), question=question)
         ticket = str(len(self._asked))
-        self._asked[ticket] = (question, dict(items), behind)
+        self._asked[ticket] = (question, dict(items), self._open.get(key))
         return ticket
 
     def poll(self, ticket: Ticket) -> Ranking | None:
@@ -58,7 +61,14 @@ class RecordedRanker(Ranker):
         answer = self.ranker.poll(behind) if self.ranker is not None and behind is not None else None
         if answer is None:
             return False
-        row = {"question": question, "items": _distinct(items), "ranking": answer.to_json()}
+        shown = _distinct(items)
+        if not isinstance(answer, Ranking) or set(answer.ids) != set(shown):
+            raise InputError(
+                f"the ranker answered {answer!r:.120}",
+                allowed=f"a Ranking of the ids {', '.join(map(str, shown))}, which it was shown",
+                next_step="let the ranker answer with the ids that it is asked with",
+            )
+        row = {"question": question, "items": shown, "ranking": answer.to_json()}
         lines = JsonLines(self.path)
         lines.append(row)
         lines.close()

@@ -393,6 +393,27 @@ def test_a_stop_file_ends_the_search_and_its_removal_lets_it_go_on(run):
     assert [e.step for e in again.history] == [0, 1, 2]
 
 
+def test_texts_alone_on_batches_take_the_newest_proposal(run):
+    _x, workflow = quadratic()
+    result = run(
+        workflow, [1.0, 2.0, 3.0], feedback=lambda _, out: "say", optimizer=Fixed({"x": 1}, {"x": 2}), batch_size=1
+    )
+    assert (result.best, result.score, result.baseline) == ({"x": 2.0}, None, None)
+
+
+def test_ctrl_c_in_the_closing_validation_stops_the_run(run):
+    x, workflow = quadratic()
+
+    def interrupted(example):
+        if x.value and example == 9.0:
+            raise KeyboardInterrupt
+        return workflow(example) + 0 * x
+
+    options = {"feedback": lambda _, out: out, "budget": Budget(evaluations=1), "validation": [9.0]}
+    result = run(interrupted, [4.0], optimizer=Fixed({"x": 2}), **options)
+    assert (result.status, result.stopped_by, result.score) == ("stopped", "interrupt", -4)  # -(2 - 4)^2
+
+
 def test_ctrl_c_keeps_the_best_so_far(run):
     x, workflow = quadratic()
 

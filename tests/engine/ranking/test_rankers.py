@@ -71,12 +71,30 @@ def test_what_was_answered_once_is_answered_again_under_other_ids(tmp_path):
     assert len(path.read_text().splitlines()) == 1
 
 
+def test_a_question_that_is_open_is_not_asked_again(tmp_path):
+    behind = Slow()
+    ranker = RecordedRanker(tmp_path / "votes.jsonl", behind)
+    tickets = [ranker.ask({1: "x", 2: "y"}, question="?"), ranker.ask({"a": "y", "b": "x"}, question="?")]
+    assert ranker.gather(tickets) == [Ranking([[1, 2]]), Ranking([["b", "a"]])]
+    assert len(behind.items) == 1
+
+
 def test_late_answers_are_recorded_when_they_come(tmp_path):
     ranker = RecordedRanker(tmp_path / "votes.jsonl", Slow())
     ticket = ranker.ask({"x": "same", "y": "same"})
     assert [ranker.poll(ticket) for _ in range(3)] == [None, None, Ranking([["x", "y"]])]
     [row] = [json.loads(line) for line in (tmp_path / "votes.jsonl").read_text().splitlines()]
     assert row["items"] == {"0": "same"}
+
+
+@pytest.mark.parametrize("answer", [Ranking([["0"]]), Ranking([["0", "1", "x"]]), {"0": 1.0, "1": 2.0}])
+def test_an_answer_of_other_ids_is_refused_and_not_recorded(tmp_path, answer):
+    behind = Slow()
+    behind.poll = lambda ticket: answer
+    ranker = RecordedRanker(tmp_path / "votes.jsonl", behind)
+    with pytest.raises(InputError, match="the ranker answered"):
+        ranker.gather([ranker.ask({"a": "x", "b": "y"})])
+    RecordedRanker(tmp_path / "votes.jsonl", LONGEST)  # the file can still be read
 
 
 GOOD = {"question": "?", "items": {"a": "x", "b": "y"}, "ranking": {"tiers": [["a"], ["b"]]}}
