@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from engine.errors import EngineError, UnknownName
+from engine.errors import Stopped, UnknownName
 from engine.ranking.ranking import Id, Ranking
 
 Ticket = str
@@ -15,6 +16,9 @@ Ticket = str
 
 Items = Mapping[Id, Any]
 """id -> the candidate, as it is shown: a text, say. Ids are for the machine and are not shown."""
+
+OnAbsent = Literal["wait", "stop", "skip"]
+"""What becomes of an answer that is not there at the deadline."""
 
 T = TypeVar("T")
 
@@ -36,30 +40,36 @@ class Ranker(ABC):
     def poll(self, ticket: Ticket) -> Ranking | None:
         """The answer, or None while there is none. Raises UnknownName for a ticket of another ranker."""
 
+    def withdraw(self, ticket: Ticket) -> None:  # noqa: B027 - most rankers have nothing to do here
+        """The answer is of no use any more; whoever would give it need not."""
+
     def gather(
         self,
         tickets: Sequence[Ticket],
         *,
         deadline_s: float | None = None,
-        on_absent: Literal["none", "raise"] = "none",
+        on_absent: OnAbsent = "skip",
+        check: Callable[[], None] = lambda: None,
     ) -> list[Ranking | None]:
         """The answers, in the order of the tickets; waits until they are there.
 
-        deadline_s: seconds to wait at most. on_absent: what an answer that is not there by then becomes: None, or
-        an EngineError.
+        deadline_s: after so many seconds answers that are not there are absent. on_absent: what then happens: `skip`
+        gives None for them, `stop` raises Stopped, `wait` goes on waiting. For somebody else who answers then, see
+        FallbackRanker. check: called at every look; what it raises ends the wait.
         """
-        end = None if deadline_s is None else time.monotonic() + deadline_s
+        end = math.inf if deadline_s is None or on_absent == "wait" else time.monotonic() + deadline_s
         wanted, answers = list(dict.fromkeys(tickets)), {}  # type: list[Ticket], dict[Ticket, Ranking]
         while True:
             waiting = [ticket for ticket in wanted if ticket not in answers]
             answers |= {t: answer for t in waiting if (answer := self.poll(t)) is not None}
-            if len(answers) == len(wanted) or (end is not None and time.monotonic() >= end):
+            if len(answers) == len(wanted) or time.monotonic() >= end:
                 break
-            time.sleep(self.poll_s if end is None else max(0.0, min(self.poll_s, end - time.monotonic())))
-        if on_absent == "raise" and len(answers) < len(wanted):
-            raise EngineError(
+            check()
+            time.sleep(max(0.0, min(self.poll_s, end - time.monotonic())))
+        if on_absent == "stop" and len(answers) < len(wanted):
+            raise Stopped(
                 f"{len(wanted) - len(answers)} of {len(wanted)} rankings were not there after {deadline_s} s",
-                next_step="give a longer deadline, or on_absent='none'",
+                next_step="go on when there is somebody to answer, or give a longer deadline, or on_absent='skip'",
             )
         return [answers.get(ticket) for ticket in tickets]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class FormRanker(Ranker):
     where: the store, a file's path or a database's URL. mode, k: how they rank (see Question); k without a mode means
     the k best. A question of two is asked as a pair. votes: how many annotators rank each question; several are merged
     by Borda's count. annotators: for whom a link is printed when the form is started. settle_s: for how long an
-    annotator can take an answer back before it is used. is_served: whether a server is started where none serves the
+    annotator can take an answer back before it is used. deadline_s: for how long an answer is of use, as annotators are
+    told; how long to wait is said to `gather`. is_served: whether a server is started where none serves the
     store; it ends with this process, unless this is killed, and the next one then finds it. port: where it listens;
     None: 8765, or any where that is taken. tell: is told the links.
 
@@ -51,25 +53,31 @@ class FormRanker(Ranker):
         votes: int = 1,
         annotators: Sequence[str] = ("annotator",),
         settle_s: float = 2.0,
+        deadline_s: float | None = None,
         is_served: bool = True,
         port: int | None = None,
         tell: Callable[[str], Any] | None = None,
     ) -> None:
-        self.store = RankingStore(where)
-        self.mode, self.k, self.votes, self.settle_s = mode, k, votes, settle_s
+        self.where = str(where)
+        self.mode, self.k, self.votes, self.settle_s, self.deadline_s = mode, k, votes, settle_s, deadline_s
         self.annotators, self.is_served, self.port = tuple(annotators), is_served, port
         self.tell = tell or Console(stderr=True, highlight=False, soft_wrap=True).print
         self._asked: dict[Ticket, dict[Id, list[Id]]] = {}  # ticket -> candidate id -> the asker's ids of it
         self._server: subprocess.Popen[bytes] | None = None
         self._is_found = False
 
-    def ask(self, items: Items, *, question: str = "", deadline_s: float | None = None) -> Ticket:
-        """Put the question into the store; see that a server shows it. deadline_s: for how long an answer is of use."""
+    @cached_property
+    def store(self) -> RankingStore:
+        """Opened when it is first needed: a config that is only checked makes no file."""
+        return RankingStore(self.where)
+
+    def ask(self, items: Items, *, question: str = "") -> Ticket:
+        """Put the question into the store; see that a server shows it."""
         same: dict[Id, list[Id]] = {}
         for one, value in items.items():
             same.setdefault(candidate_id(value), []).append(one)
         asked = self._question(question, list({candidate_id(value): value for value in items.values()}.values()))
-        deadline = None if deadline_s is None else self.store.clock() + deadline_s
+        deadline = None if self.deadline_s is None else self.store.clock() + self.deadline_s
         ticket = self.store.put(asked, deadline=deadline)
         self._asked[ticket] = same
         if self.is_served:
@@ -97,7 +105,8 @@ class FormRanker(Ranker):
                 self._server.kill()
                 self._server.wait()
             self._server = None
-        self.store.close()
+        if "store" in vars(self):
+            self.store.close()
 
     def _question(self, prompt: str, candidates: list[Any]) -> Question:
         if len(candidates) > MOST:

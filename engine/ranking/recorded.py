@@ -56,6 +56,11 @@ class RecordedRanker(Ranker):
             {one: [new for new, value in items.items() if json_text(value) == value_of[one]] for one in shown}
         )
 
+    def withdraw(self, ticket: Ticket) -> None:
+        behind = known(ticket, self._asked)[2]
+        if self.ranker is not None and behind is not None:
+            self.ranker.withdraw(behind)
+
     def _record(self, question: str, items: Items, behind: Ticket | None) -> bool:
         """Whether the ranker behind has answered; its answer is then in the file."""
         answer = self.ranker.poll(behind) if self.ranker is not None and behind is not None else None

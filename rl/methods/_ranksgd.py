@@ -187,12 +187,12 @@ def run(
     """Ask, have ranked and tell that many rounds; returns x.
 
     shown: what the ranker sees of a candidate: the text that it makes a model write, an image, a list of numbers
-    (a recorded file wants JSON). deadline_s: longest wait for one ranking. Raises EngineError when it passes;
-    what was told until then stands.
+    (a recorded file wants JSON). deadline_s: longest wait for one ranking. Raises Stopped when it passes; what was
+    told until then stands.
     """
     for _ in range(rounds):
         items: dict[Id, Any] = {one: shown(candidate) for one, candidate in optimizer.ask().items()}
-        [ranking] = ranker.gather([ranker.ask(items, question=question)], deadline_s=deadline_s, on_absent="raise")
+        [ranking] = ranker.gather([ranker.ask(items, question=question)], deadline_s=deadline_s, on_absent="stop")
         if ranking is None:
             raise EngineError("the ranker gave no ranking")
         optimizer.tell(ranking)

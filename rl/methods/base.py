@@ -63,6 +63,9 @@ class Tools(Protocol):
         Of several processes each computes its share of the items, and all get all results, in the items' order.
         """
 
+    def check(self) -> None:
+        """To be called about once a second where somebody is waited for. Raises Stopped where the run shall end."""
+
 
 class MethodConfig(Config):
     """The `method:` section; `kind` names the file in rl/methods."""

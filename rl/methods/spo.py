@@ -116,6 +116,7 @@ class Spo(Method):
     def prepare(self, groups: list[Group], tools: Tools) -> list[Group]:
         """Rewards become win rates; a completion that was not compared has none."""
         contests = [self._contest(group, f"{self.seed}/{tools.step}/{place}") for place, group in enumerate(groups)]
+        self.preference.check = tools.check
         verdicts = tools.shared(contests, self.preference)
         self.metrics = statistics(contests, verdicts, [_siblings(group) for group in groups])
         for group, contest, given in zip(groups, contests, verdicts, strict=True):

@@ -41,24 +41,34 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from engine.config import Config
 from engine.errors import ConfigError, InputError, NonFinite, Stopped
 from engine.ranking import Ranker, Ranking
+from engine.ranking.question import MOST
 from engine.ranking.ranking import Id
-from rl.methods._rankers import RankerConfig, ScoresConfig, ranker_of
 from rl.methods._ranksgd import ZORankSGD, loss_ranker, run
 from rl.methods._zeroth_order import Measured, Point, SpaceConfig, ZerothOrderConfig, ZerothOrderMethod
 from rl.methods.base import MethodConfig
 from rl.ops.perturbation import Subspace, Tensors
 from rl.ops.ranking import ranking_weights
+from rl.rankers import AnyRanker, FormRankerConfig, RankerConfig, check_fallback, short, with_fallback
 
 __all__ = ["METHOD", "Subspace", "ZORankSGD", "loss_ranker", "ranking_weights", "run"]
 
 SLICE_S = 5.0
 """How long a ranker is waited for until it is looked whether somebody wants the run to stop."""
+
+
+class ScoresConfig(Config):
+    """By what was measured: the lower loss, or the higher reward, is better. `noise`: the standard deviation of normal
+    noise on each measurement; as much as 1e9 ranks at random, which is a control."""
+
+    kind: Literal["scores"] = "scores"
+    noise: float = Field(default=0.0, ge=0)
 
 
 class RankedSpaceConfig(SpaceConfig):
@@ -73,7 +83,8 @@ class ZoRankSgdConfig(ZerothOrderConfig):
     needed. `question`: what is asked of a ranker.
 
     `deadline_s`: how long a ranking is waited for; null: for ever. `on_absent`: what then happens: `stop` ends the
-    run, which goes on with --resume, `skip` goes on without that ranking. `most_dims`: more dimensions are refused."""
+    run, which goes on with --resume, `skip` goes on without that ranking, `fallback` asks the ranker of that name too.
+    `most_dims`: more dimensions are refused."""
 
     kind: Literal["zo_ranksgd"] = "zo_ranksgd"
     objective: Literal["loss", "reward", "samples"] = "loss"  # type: ignore[assignment]
@@ -84,10 +95,11 @@ class ZoRankSgdConfig(ZerothOrderConfig):
     line_search: int = Field(default=5, ge=0)
     gamma: float = Field(default=0.1, gt=0, lt=1)
     accumulate: bool = True
-    ranker: RankerConfig = ScoresConfig()
+    ranker: Annotated[ScoresConfig | AnyRanker, Field(discriminator="kind"), BeforeValidator(short)] = ScoresConfig()
     question: str = "Which of these continues the prompts best?"
     deadline_s: float | None = Field(default=None, gt=0)
-    on_absent: Literal["stop", "skip"] = "stop"
+    on_absent: Literal["stop", "skip", "fallback"] = "stop"
+    fallback: RankerConfig | None = None
     most_dims: int = Field(default=1000, ge=1)
 
     @model_validator(mode="after")
@@ -103,6 +115,12 @@ class ZoRankSgdConfig(ZerothOrderConfig):
                 f"the ranker {self.ranker.kind} is shown completions, and objective loss samples none; "
                 "take objective samples, or reward"
             )
+        if isinstance(self.ranker, FormRankerConfig) and max(self.m, self.line_search + 1) > MOST:
+            raise ValueError(
+                f"people rank at most {MOST} candidates at once; m is {self.m}, and a line search has line_search + 1, "
+                f"which is {self.line_search + 1}"
+            )
+        check_fallback(self)
         return self
 
 
@@ -118,16 +136,18 @@ class ZoRankSgd(ZerothOrderMethod):
     def __init__(self, config: Any, *, seed: int = 0, near: Path | None = None) -> None:
         super().__init__(config, seed=seed, near=near)
         self.optimizer: ZORankSGD | None = None
-        self.ranker: Ranker = (
-            loss_ranker(float, noise_std=config.ranker.noise, seed=seed)
-            if isinstance(config.ranker, ScoresConfig)
-            else ranker_of(config.ranker, k=config.k, seed=seed, near=near)
-        )
+        self.ranker = self._ranker(near)
 
     @property
     def is_scored(self) -> bool:
         """Whether what was measured ranks, rather than somebody who is shown what the model writes."""
         return isinstance(self.config.ranker, ScoresConfig)
+
+    def _ranker(self, near: Path | None) -> Ranker:
+        config = self.config
+        if isinstance(config.ranker, ScoresConfig):
+            return loss_ranker(float, noise_std=config.ranker.noise, seed=self.seed)
+        return with_fallback(config, k=config.k, seed=self.seed, near=near)
 
     def begin(self, x: Tensors) -> None:
         """Descend from x. Raises ConfigError where it has too many dimensions for rankings to say much of."""
@@ -216,7 +236,7 @@ class ZoRankSgd(ZerothOrderMethod):
 
     def _answer(self, shown: Mapping[Id, str]) -> Ranking | None:
         """The ranker's answer; None where it did not come and is done without. Raises Stopped where it is not."""
-        deadline_s = self.config.deadline_s
+        deadline_s = None if self.config.on_absent == "fallback" else self.config.deadline_s
         end = math.inf if deadline_s is None else time.monotonic() + deadline_s
         asked: list[str] = []
 
@@ -227,6 +247,8 @@ class ZoRankSgd(ZerothOrderMethod):
             return answers if answers[0] is not None or time.monotonic() >= end else None
 
         [answer] = self.awaited(poll)
+        if answer is None and asked and self.config.on_absent == "skip":
+            self.ranker.withdraw(asked[0])
         if answer is None and self.config.on_absent == "stop":
             raise Stopped(
                 f"no ranking came within {deadline_s:g} s",

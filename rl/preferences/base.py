@@ -43,10 +43,14 @@ class Verdict:
 
 
 class Preference(ABC):
-    """Decides contests. config: its section. near: beside which files are looked up first."""
+    """Decides contests. config: its section. near: beside which files are looked up first.
+
+    `check` is to be called about once a second where somebody is waited for; it raises where nobody shall be.
+    """
 
     def __init__(self, config: Any, *, near: Path | None = None) -> None:
         self.config, self.near = config, near
+        self.check: Callable[[], None] = lambda: None
 
     @abstractmethod
     def __call__(self, contests: Sequence[Contest]) -> list[list[Verdict]]:

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from engine import gallery
 from engine.config import Config
-from engine.errors import ConfigError
-from engine.ranking import Ranker, Ranking
+from engine.ranking import Ranking
 from rl.preferences.base import Contest, Preference, Verdict
 from rl.preferences.judge import question_of
+from rl.rankers import RankerConfig as AnyRankerConfig
+from rl.rankers import check_fallback, with_fallback
 
 
 class RankerConfig(Config):
-    """`ranker`: "path/to/file.py:name", an engine.ranking.Ranker.
+    """`ranker`: a section of kind judge, form (people), recorded or file; or "path/to/file.py:name" alone.
 
-    `deadline_s`: how long a batch waits for its rankings, null for ever; one that is absent then is no verdict.
+    `deadline_s`: how long a batch waits for its rankings, null for ever. `on_absent`: what then becomes of one that is
+    not there: `skip`, no verdict; `stop` ends the run, which goes on with --resume; `fallback` asks the section of that
+    name too.
     """
 
     kind: Literal["ranker"] = "ranker"
-    ranker: str
+    ranker: AnyRankerConfig
     deadline_s: float | None = Field(default=None, gt=0)
+    on_absent: Literal["skip", "stop", "fallback"] = "skip"
+    fallback: AnyRankerConfig | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        check_fallback(self)
+        return self
 
 
 class Ranked(Preference):
@@ -35,10 +44,7 @@ class Ranked(Preference):
 
     def __init__(self, config: Any, *, near: Path | None = None) -> None:
         super().__init__(config, near=near)
-        loaded = gallery.load(config.ranker, near=near)
-        if not isinstance(loaded, Ranker):
-            raise ConfigError(f"{config.ranker} is a {type(loaded).__name__}", allowed="an engine.ranking.Ranker")
-        self.ranker = loaded
+        self.ranker = with_fallback(config, k=None, near=near)
 
     def __call__(self, contests: Sequence[Contest]) -> list[list[Verdict]]:
         shown = [list(dict.fromkeys(contest.texts)) for contest in contests]
@@ -46,7 +52,16 @@ class Ranked(Preference):
             self.ranker.ask({str(i): text for i, text in enumerate(texts)}, question=question_of(contest.prompt))
             for texts, contest in zip(shown, contests, strict=True)
         ]
-        rankings = self.ranker.gather(tickets, deadline_s=self.config.deadline_s)
+        config = self.config
+        rankings = self.ranker.gather(
+            tickets,
+            deadline_s=None if config.on_absent == "fallback" else config.deadline_s,
+            on_absent="stop" if config.on_absent == "stop" else "skip",
+            check=self.check,
+        )
+        for ticket, ranking in zip(tickets, rankings, strict=True):
+            if ranking is None:
+                self.ranker.withdraw(ticket)
         return [_verdicts(*row) for row in zip(contests, shown, rankings, strict=True)]
 
 

@@ -18,13 +18,15 @@ R = TypeVar("R")
 
 @dataclass
 class Lent:
-    """Sampling beside the batch; `window` is the batch's number, from which the seeds follow."""
+    """Sampling beside the batch; `window` is the batch's number, from which the seeds follow; `check`:
+    raises Stopped where the run shall end."""
 
     step: int
     source: Any
     sampler: Sampler
     accelerator: Any
     window: int
+    check: Callable[[], None]
     calls: int = 0
 
     def sample(self, prompts: Sequence[Prompt], n: int, **sampling: Any) -> list[Group]:

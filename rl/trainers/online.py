@@ -85,10 +85,21 @@ class OnlineTrainer(Loop):
         self.parts.policy.sync(self.model, self.step)
         self.prepared.accelerator.wait_for_everyone()
 
+    def _check_stop(self) -> None:
+        if self.stop.reason:
+            raise self.stop.raised(self.step, self.run_path, is_saved=False)
+
     def _collect(self) -> Window:
         """Sample a batch of groups on all processes, and compute what its updates need."""
         started = time.perf_counter()
-        lent = Lent(self.step, self.prepared.source, self.parts.sampler, self.prepared.accelerator, self.windows)
+        lent = Lent(
+            self.step,
+            self.prepared.source,
+            self.parts.sampler,
+            self.prepared.accelerator,
+            self.windows,
+            self._check_stop,
+        )
         groups = self.method.prepare(self.batches.next(), lent)
         if self.config.control == "shuffled_rewards":
             self._shuffle(groups)

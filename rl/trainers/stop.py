@@ -45,12 +45,13 @@ class StopRequest:
             return self.signal.name
         return f"the file {self.file}" if self.file.exists() else None
 
-    def raised(self, step: int, run_path: Path) -> Stopped:
-        """The error to raise once the state is saved; takes a stop file away."""
+    def raised(self, step: int, run_path: Path, *, is_saved: bool = True) -> Stopped:
+        """The error to raise once the state is saved, or within a step, which is then done again after the last
+        checkpoint; takes a stop file away."""
         reason = self.reason
         self.file.unlink(missing_ok=True)
         error = Stopped(
-            f"stopped after step {step} ({reason}); the state is saved",
+            f"stopped after step {step} ({reason}); {'the state is saved' if is_saved else 'checkpoints are kept'}",
             place=str(run_path),
             next_step="go on with --resume",
         )

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from engine.errors import DataError, EngineError, InputError, UnknownName
-from engine.ranking import ProgramRanker, Ranker, Ranking, RecordedRanker
+from engine.errors import DataError, InputError, Stopped, UnknownName
+from engine.ranking import FallbackRanker, ProgramRanker, Ranker, Ranking, RecordedRanker
 
 LONGEST = ProgramRanker(lambda items, question: {one: len(text) for one, text in items.items()})
 
@@ -49,8 +49,49 @@ def test_gather_waits_and_an_absent_answer_is_none_or_an_error():
     tickets = [slow.ask({"a": 1}), slow.ask({"b": 1}, question="never")]
     assert slow.gather(tickets[:1]) == [Ranking([["a"]])]
     assert slow.gather(tickets, deadline_s=0.02) == [Ranking([["a"]]), None]
-    with pytest.raises(EngineError, match="1 of 2 rankings"):
-        slow.gather(tickets, deadline_s=0.0, on_absent="raise")
+    with pytest.raises(Stopped, match="1 of 2 rankings"):
+        slow.gather(tickets, deadline_s=0.0, on_absent="stop")
+
+
+def test_gather_waits_beyond_the_deadline_where_it_shall_and_until_somebody_wants_it_to_end():
+    slow = Slow()
+    assert slow.gather([slow.ask({"a": 1})], deadline_s=0.0, on_absent="wait") == [Ranking([["a"]])]
+    looks = iter(range(5))
+    with pytest.raises(StopIteration):
+        slow.gather([slow.ask({"a": 1}, question="never")], check=lambda: next(looks))
+    assert slow.looks["never"] == 6  # one before each of five checks, and the one before the last
+
+
+class Silent(Ranker):
+    """Answers when it is told to, and hears what is withdrawn."""
+
+    def __init__(self):
+        self.asked, self.answers, self.withdrawn = [], {}, []
+
+    def ask(self, items, *, question=""):
+        self.asked.append((dict(items), question))
+        return str(len(self.asked) - 1)
+
+    def poll(self, ticket):
+        return self.answers.get(ticket)
+
+    def withdraw(self, ticket):
+        self.withdrawn.append(ticket)
+
+
+def test_a_fallback_is_asked_only_what_is_not_answered_in_time():
+    now, first, then = [0.0], Silent(), Silent()
+    ranker = FallbackRanker(first, then, deadline_s=10, clock=lambda: now[0])
+    soon, late, never = (ranker.ask({"a": 1, "b": 2}, question=name) for name in ("soon", "late", "never"))
+    first.answers[soon] = Ranking([["a"], ["b"]])
+    assert [ranker.poll(ticket) for ticket in (soon, late)] == [Ranking([["a"], ["b"]]), None]
+    now[0] = 10.0
+    assert [ranker.poll(ticket) for ticket in (late, never)] == [None, None]
+    assert then.asked == [({"a": 1, "b": 2}, "late"), ({"a": 1, "b": 2}, "never")]
+    first.answers["1"] = Ranking([["b"], ["a"]])  # the first one answers after all
+    then.answers["1"] = Ranking([["a", "b"]])
+    assert [ranker.poll(ticket) for ticket in (late, never)] == [Ranking([["b"], ["a"]]), Ranking([["a", "b"]])]
+    assert (then.withdrawn, first.withdrawn) == (["0"], ["2"])
 
 
 @pytest.mark.parametrize("make", [lambda path: LONGEST, lambda path: RecordedRanker(path, LONGEST)])

@@ -24,6 +24,9 @@ class Alone:
     step = 3
     source = None
 
+    def check(self):
+        pass
+
     def shared(self, items, compute):
         return list(compute(items))
 

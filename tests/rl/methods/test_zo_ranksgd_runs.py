@@ -149,7 +149,7 @@ def test_a_language_model_may_rank(config: dict[str, Any], tmp_path: Path, monke
         return {"tiers": [[letter] for letter, text in sorted(shown, key=lambda row: -row[1].count("7"))]}
 
     judge = ScriptedLLM(says)
-    monkeypatch.setattr("rl.methods._rankers.resolve", lambda spec: judge)
+    monkeypatch.setattr("rl.rankers.resolve", lambda spec: judge)
     told = samples_only(config, {"kind": "judge", "instruction": "Most sevens.", "both_orders": True})
     run = train(told, tmp_path / "run")
     assert any(row["ranked"] for row in rows(run))

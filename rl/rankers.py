@@ -1,4 +1,4 @@
-"""Who ranks the candidates of a step: the `method.ranker` section, and the ranker that it means."""
+"""Who ranks: the section of a ranker in a config, and the ranker that it means."""
 
 from __future__ import annotations
 
@@ -11,16 +11,8 @@ from engine import gallery
 from engine.config import Config
 from engine.errors import ConfigError, DataError
 from engine.llm import resolve
-from engine.ranking import JudgeRanker, ProgramRanker, Ranker, RecordedRanker
+from engine.ranking import FallbackRanker, FormRanker, JudgeRanker, ProgramRanker, Ranker, RecordedRanker
 from engine.ranking.judge import INSTRUCTION
-
-
-class ScoresConfig(Config):
-    """By what was measured: the lower loss, or the higher reward, is better. `noise`: the standard deviation of normal
-    noise on each measurement; as much as 1e9 ranks at random, which is a control."""
-
-    kind: Literal["scores"] = "scores"
-    noise: float = Field(default=0.0, ge=0)
 
 
 class JudgeRankerConfig(Config):
@@ -42,32 +34,49 @@ class FileRankerConfig(Config):
     ranker: str
 
 
+class FormRankerConfig(Config):
+    """People, in the browser; a link for each is printed (engine.ranking.FormRanker). `store`: the file, or the
+    database's URL, in which questions and answers are; a path is of the working folder. `votes`: how many people rank
+    each question. `annotators`: who is given a link. `mode`: how they rank, null for as many as are needed. `settle_s`:
+    how long an answer can be taken back. `port`: where the form is, null for 8765 or any that is free."""
+
+    kind: Literal["form"] = "form"
+    store: str = "rankings.sqlite"
+    votes: int = Field(default=1, ge=1)
+    annotators: list[str] = Field(default=["annotator"], min_length=1)
+    mode: Literal["full", "top", "pair", "best"] | None = None
+    settle_s: float = Field(default=2.0, ge=0)
+    port: int | None = Field(default=None, ge=0, le=65535)
+
+
 class RecordedRankerConfig(Config):
     """What was answered before, from a file of JSON lines at `path` (engine.ranking.RecordedRanker). `behind`: who is
     asked what the file does not hold, which it then holds; null: nobody."""
 
     kind: Literal["recorded"] = "recorded"
     path: str
-    behind: Annotated[JudgeRankerConfig | FileRankerConfig, Field(discriminator="kind")] | None = None
+    behind: Annotated[JudgeRankerConfig | FileRankerConfig | FormRankerConfig, Field(discriminator="kind")] | None = (
+        None
+    )
 
 
-def _short(value: Any) -> Any:
-    """ "scores" and "judge" are the kind alone, "file.py:name" the ranker of that name."""
+def short(value: Any) -> Any:
+    """ "judge" is the kind alone, "file.py:name" the ranker of that name."""
     if not isinstance(value, str):
         return value
     return {"kind": "file", "ranker": value} if ":" in value else {"kind": value}
 
 
-RankerConfig = Annotated[
-    ScoresConfig | JudgeRankerConfig | RecordedRankerConfig | FileRankerConfig,
-    Field(discriminator="kind"),
-    BeforeValidator(_short),
-]
+AnyRanker = JudgeRankerConfig | FormRankerConfig | RecordedRankerConfig | FileRankerConfig
+RankerConfig = Annotated[AnyRanker, Field(discriminator="kind"), BeforeValidator(short)]
 """The section of a ranker: its `kind` says which; or the kind alone, or a file's reference alone."""
 
 
-def ranker_of(config: Any, *, k: int, seed: int, near: Path | None = None) -> Ranker:
-    """The ranker of a section other than scores; it puts the k best in order. near: beside which files are looked up.
+def ranker_of(
+    config: Any, *, k: int | None, seed: int, deadline_s: float | None = None, near: Path | None = None
+) -> Ranker:
+    """The ranker of a section; it puts the k best in order, or all. near: beside which files are looked up.
+    deadline_s: how long an answer is of use, as people are told.
 
     Raises what gallery.load raises, DataError for a recorded file that is not there and has nobody behind it, and
     EnvironmentMissing for a language model that is not there.
@@ -77,8 +86,15 @@ def ranker_of(config: Any, *, k: int, seed: int, near: Path | None = None) -> Ra
         llm = resolve(config.llm)
         return JudgeRanker(llm, k=k, instruction=instruction, is_balanced=config.both_orders, seed=seed)
     if isinstance(config, RecordedRankerConfig):
-        behind = None if config.behind is None else ranker_of(config.behind, k=k, seed=seed, near=near)
+        behind = (
+            None
+            if config.behind is None
+            else ranker_of(config.behind, k=k, seed=seed, deadline_s=deadline_s, near=near)
+        )
         return RecordedRanker(_recorded_path(config.path, near, is_made=behind is not None), behind)
+    if isinstance(config, FormRankerConfig):
+        how = config.model_dump(exclude={"kind", "store"})
+        return FormRanker(config.store, k=k, deadline_s=deadline_s, **how)
     loaded = gallery.load(config.ranker, near=near)
     if isinstance(loaded, Ranker):
         return loaded
@@ -89,6 +105,20 @@ def ranker_of(config: Any, *, k: int, seed: int, near: Path | None = None) -> Ra
             allowed="an engine.ranking.Ranker (an instance), or a function of (items, question)",
         )
     return ProgramRanker(loaded)
+
+
+def check_fallback(config: Any) -> None:
+    """Raises ValueError where on_absent, fallback and deadline_s do not go together."""
+    if (config.on_absent == "fallback") != (config.fallback is not None) or (config.fallback and not config.deadline_s):
+        raise ValueError("on_absent fallback, the section fallback and deadline_s go together: give all, or none")
+
+
+def with_fallback(config: Any, *, k: int | None, seed: int = 0, near: Path | None = None) -> Ranker:
+    """The ranker of config.ranker, which after config.deadline_s the one of config.fallback answers for, if given."""
+    ranker = ranker_of(config.ranker, k=k, seed=seed, deadline_s=config.deadline_s, near=near)
+    if config.fallback is None:
+        return ranker
+    return FallbackRanker(ranker, ranker_of(config.fallback, k=k, seed=seed, near=near), config.deadline_s)
 
 
 def _recorded_path(name: str, near: Path | None, *, is_made: bool) -> Path:
