@@ -28,10 +28,12 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(READY)
+	@bash tools/setup.sh browser
 	$(BIN)/engine model pull smollm2-135m
 	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm" $(ARGS)
 
 test-all: $(READY)
+	@bash tools/setup.sh browser
 	$(BIN)/engine model pull smollm2-135m
 	$(BIN)/python -m pytest -m "not vllm" $(ARGS)
 

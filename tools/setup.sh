@@ -94,6 +94,17 @@ install() {
     install_engine
 }
 
+# The tests of the ranking form want Chromium, which no Python package brings; without it they are skipped.
+browser() {
+    if command -v chromium >/dev/null; then return; fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Chromium, for the tests of the ranking form"
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null &&
+            return
+    fi
+    echo "setup: there is no Chromium, so the tests in a browser will be skipped (Debian: apt install chromium)" >&2
+}
+
 lock() {
     VENV=$(mktemp -d)/venv
     trap 'rm -rf "$(dirname "$VENV")"' EXIT
@@ -103,7 +114,7 @@ lock() {
 import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-print("\n".join(project["dependencies"] + extras["rl"] + extras["diffusion"] + extras["dev"]))')
+print("\n".join(project["dependencies"] + extras["rl"] + extras["diffusion"] + extras["web"] + extras["dev"]))')
     # Not newer than what vLLM accepts, so that it can be installed beside this.
     pip_install "${wanted[@]}" "transformers<5.20"
     # torch and what it brings differ between CPU and GPU; setup installs them before the lock.

@@ -32,6 +32,7 @@ EXTRAS = {
            "reasoning_gym", "math_verify", "tokenizers", "huggingface_hub", "numpy"),
     "vllm": ("vllm",),
     "web": ("starlette", "uvicorn", "jinja2", "markdown_it", "markupsafe", "sqlalchemy", "multipart", "choix", "scipy"),
+    "postgres": ("psycopg",),
     "diffusion": ("diffusers", "sklearn", "PIL"),
     "monty": ("pydantic_monty",),
     "tracking": ("tensorboard", "wandb", "trackio"),
