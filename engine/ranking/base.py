@@ -43,6 +43,9 @@ class Ranker(ABC):
     def withdraw(self, ticket: Ticket) -> None:  # noqa: B027 - most rankers have nothing to do here
         """The answer is of no use any more; whoever would give it need not."""
 
+    def close(self) -> None:  # noqa: B027 - most rankers hold nothing
+        """Let go of what the ranker holds, such as a server that it started; nothing is asked after that."""
+
     def gather(
         self,
         tickets: Sequence[Ticket],

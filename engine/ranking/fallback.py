@@ -58,3 +58,7 @@ class FallbackRanker(Ranker):
         self.ranker.withdraw(asked.first)
         if asked.then is not None:
             self.fallback.withdraw(asked.then)
+
+    def close(self) -> None:
+        self.ranker.close()
+        self.fallback.close()

@@ -61,6 +61,10 @@ class RecordedRanker(Ranker):
         if self.ranker is not None and behind is not None:
             self.ranker.withdraw(behind)
 
+    def close(self) -> None:
+        if self.ranker is not None:
+            self.ranker.close()
+
     def _record(self, question: str, items: Items, behind: Ticket | None) -> bool:
         """Whether the ranker behind has answered; its answer is then in the file."""
         answer = self.ranker.poll(behind) if self.ranker is not None and behind is not None else None

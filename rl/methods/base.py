@@ -137,6 +137,9 @@ class Method:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state_dict."""
 
+    def close(self) -> None:
+        """Let go of what the method holds; called at the end of a run, however it ends."""
+
 
 def rewards_tensor(groups: Sequence[Group]) -> Tensor:
     """(P, G) float32 rewards, NaN where every reward function answered None and beyond the end of smaller groups."""

@@ -142,6 +142,9 @@ class Spo(Method):
         """GRPO's, without a term for the KL, which the advantages hold."""
         return self.clipped.loss(batch)
 
+    def close(self) -> None:
+        self.preference.close()
+
     def state_dict(self) -> dict[str, Any]:
         """The queues: prompt id -> [completion, reward] rows, oldest first."""
         return {"queues": {name: [list(row) for row in queue] for name, queue in self.queues.items()}}

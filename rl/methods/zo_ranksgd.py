@@ -191,6 +191,9 @@ class ZoRankSgd(ZerothOrderMethod):
         }
         return Point(values=x)
 
+    def close(self) -> None:
+        self.ranker.close()
+
     def state_dict(self) -> dict[str, Any]:
         """What every round taught."""
         return {} if self.optimizer is None else self.optimizer.state_dict()

@@ -56,6 +56,9 @@ class Preference(ABC):
     def __call__(self, contests: Sequence[Contest]) -> list[list[Verdict]]:
         """The verdicts of each contest, one a pair, in their order."""
 
+    def close(self) -> None:  # noqa: B027 - most preferences hold nothing
+        """Let go of what the preference holds."""
+
 
 Compare = Callable[[Prompt, str, str], float | None]
 _Key = tuple[object, str, str]

@@ -64,6 +64,9 @@ class Ranked(Preference):
                 self.ranker.withdraw(ticket)
         return [_verdicts(*row) for row in zip(contests, shown, rankings, strict=True)]
 
+    def close(self) -> None:
+        self.ranker.close()
+
 
 def _verdicts(contest: Contest, texts: list[str], ranking: Ranking | None) -> list[Verdict]:
     if ranking is None or ranking.cannot_judge:

@@ -84,8 +84,9 @@ class Loop(ABC):
     def take_up(self, record: dict[str, Any], place: int, tensors: dict[str, Tensor]) -> None:
         """Go on where `record` and `tensors` were taken; place: this process' in the lists of `own_record`."""
 
-    def close(self) -> None:  # noqa: B027 - most loops hold nothing
-        """Let go of what the loop holds."""
+    def close(self) -> None:
+        """Let go of what the loop and the method hold."""
+        self.method.close()
 
     def run(self) -> None:
         """All remaining steps. Raises Stopped and NonFinite."""

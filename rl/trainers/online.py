@@ -57,6 +57,7 @@ class OnlineTrainer(Loop):
 
     def close(self) -> None:
         self.batches.close()
+        super().close()
 
     def one_step(self) -> None:
         """Rollouts where none are left, one update, its row, and the evaluation that is due."""

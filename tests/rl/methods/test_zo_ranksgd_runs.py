@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,10 @@ import rl
 from engine import gallery
 from engine.errors import ConfigError, DataError, InputError, NonFinite, Stopped, UnknownName
 from engine.llm import ScriptedLLM
+from engine.ranking import Ranking, RankingStore
+from engine.ranking.desk import Desk
+from engine.ranking.members import Members
+from engine.ranking.web.server import running
 from rl.methods import zo_ranksgd
 from rl.methods._zeroth_order import Measured
 from rl.run import dry_run
@@ -28,6 +35,9 @@ asked = []
 def sevens(items, question):
     asked.append((dict(items), question))
     return {one: text.count("-> 7") for one, text in items.items()}
+
+
+by_sevens = ProgramRanker(lambda items, question: {one: text.count("-> 7") for one, text in items.items()})
 
 
 class Silent(Ranker):
@@ -89,6 +99,32 @@ def config(tiny_config: dict[str, Any]) -> dict[str, Any]:
 
 def train(config: dict[str, Any], path: Path, **options: Any) -> rl.Run:
     return rl.train(config, run_dir=path, is_quiet=True, **options)
+
+
+@contextmanager
+def people(where: Path, taste: Callable[[dict[str, Any]], float]) -> Iterator[None]:
+    """Somebody who ranks whatever lies before them by taste, until the context ends."""
+    store = RankingStore(where)
+    desk, members = Desk(store), Members(store)
+    signed_in = members.sign_in(members.invite("somebody"))
+    assert signed_in is not None
+    ended = threading.Event()
+
+    def rank() -> None:
+        while not ended.wait(0.02):
+            assigned = desk.next(signed_in[0])
+            if assigned is not None:
+                ranking = Ranking.by_score({one: taste(shown) for one, shown in assigned.candidates.values()})
+                desk.submit(signed_in[0], assigned.question, f"form-{assigned.question}", ranking)
+
+    thread = threading.Thread(target=rank)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        store.close()
 
 
 def samples_only(config: dict[str, Any], ranker: Any, **settings: Any) -> dict[str, Any]:
@@ -154,6 +190,44 @@ def test_a_language_model_may_rank(config: dict[str, Any], tmp_path: Path, monke
     run = train(told, tmp_path / "run")
     assert any(row["ranked"] for row in rows(run))
     assert {call.messages[0]["content"] for call in judge.calls} == {"Most sevens."}
+
+
+def test_people_rank_through_a_store_and_the_form_that_the_run_starts(config: dict[str, Any], tmp_path: Path):
+    """Who has the question before them prefers sevens; the run ends where it would by a program of that taste."""
+    where = tmp_path / "rankings.sqlite"
+    with people(where, lambda shown: shown["text"].count("-> 7")):
+        form = {"kind": "form", "store": str(where), "settle_s": 0, "port": 0}
+        by_people = train(samples_only(config, form, m=6, k=3, line_search=3), tmp_path / "people")
+    sevens = tmp_path / "sevens.py"
+    sevens.write_text(RANKERS, encoding="utf-8")
+    by_program = train(samples_only(config, f"{sevens}:by_sevens", m=6, k=3, line_search=3), tmp_path / "program")
+    assert any(row["ranked"] for row in rows(by_people))
+    moved = [[row["is_moved"] for row in rows(run)] for run in (by_people, by_program)]
+    assert moved[0] == moved[1] and any(moved[0])
+    with RankingStore(where) as store:
+        assert {vote.annotator for vote in store.votes()} == {"somebody"}
+        assert running(store) is None  # the run has ended its server
+
+
+def test_who_does_not_answer_is_answered_for(config: dict[str, Any], rankers: Path, tmp_path: Path):
+    named = {"on_absent": "fallback", "deadline_s": 0.02, "fallback": f"{rankers}:sevens"}
+    run = train(samples_only(config, f"{rankers}:silent", **named), tmp_path / "run")
+    whole = train(samples_only(config, f"{rankers}:sevens"), tmp_path / "whole")
+    assert [row["ranked"] for row in rows(run)] == [row["ranked"] for row in rows(whole)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"m": 10, "k": 3}, "people rank at most 9 candidates at once; m is 10"),
+        ({"m": 6, "k": 3, "line_search": 9}, "line_search \\+ 1, which is 10"),
+        ({"m": 6, "k": 3, "line_search": 3, "on_absent": "fallback"}, "give all, or none"),
+        ({"m": 6, "k": 3, "line_search": 3, "fallback": "judge", "deadline_s": 1}, "give all, or none"),
+    ],
+)
+def test_what_people_cannot_do_is_refused(config: dict[str, Any], changes: dict[str, Any], said: str):
+    with pytest.raises(ConfigError, match=said):
+        rl.train(samples_only(config, "form", **changes))
 
 
 def test_an_answer_that_does_not_come_stops_the_run_or_is_done_without(
