@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from engine.errors import ConfigError, EnvironmentMissing, InputError, LLMUnavailable, UnknownName
+from engine.errors import ConfigError, EnvironmentMissing, InputError, LLMUnavailable, Stopped, UnknownName
 from engine.llm import ScriptedLLM
 from engine.ranking import Ranking
 from rl.methods.spo import SpoConfig
@@ -209,6 +209,23 @@ def test_a_ranker_is_shown_the_different_completions_at_once(rankers):
     assert rows[1][0].error == "it is Greek"
     ranking = made.ranker.gather(["0"])[0]
     assert ranking == Ranking([["0"], ["2"], ["1"]])
+
+
+def test_what_becomes_of_a_ranking_that_does_not_come_is_said_in_the_config(rankers, tmp_path):
+    with pytest.raises(Stopped, match="1 of 1 rankings"):
+        rankers("absent", deadline_s=0.01, on_absent="stop")([contest(["a", "b"])])
+    instead = {"on_absent": "fallback", "fallback": f"{tmp_path}/rankers.py:ranker"}
+    assert values(rankers("absent", deadline_s=0.01, **instead)([contest(["a", "bb"])])) == [[0.0]]
+    with pytest.raises(ConfigError, match="give all, or none"):
+        rankers("absent", **instead)
+    waiting = rankers("absent")
+
+    def check():
+        raise Stopped("enough")
+
+    waiting.check = check
+    with pytest.raises(Stopped, match="enough"):
+        waiting([contest(["a", "b"])])
 
 
 def test_a_ranking_that_does_not_come_is_data(rankers):
