@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ class Database:
     def __init__(self, where: str | Path) -> None:
         self.where = str(where)
         self.is_sqlite = "://" not in self.where or self.where.startswith("sqlite")
+        # SQLite's own wait for a writer sleeps up to 0.1 s at a time: threads of one process take turns here instead.
+        self._turn = threading.Lock()
         self.engine = self._opened()
 
     def _opened(self) -> Engine:
@@ -58,7 +61,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that no other writer runs beside; durable when it ends, undone if it raises."""
-        with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with self._turn, self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             yield connection
