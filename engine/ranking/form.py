@@ -41,9 +41,9 @@ class FormRanker(Ranker):
     None: 8765, or any where that is taken. tell: is told the links.
 
     The ticket is a hash of what is asked, so a process that was started again finds what was answered meanwhile, and
-    nothing is asked twice. A server that dies while an answer is awaited is replaced, at the same address where `port` is
-    given, so that open pages go on. Values that look the same are shown once, and are a tie. Raises InputError for more than
-    nine different candidates; DataError, EnvironmentMissing for a store that cannot be opened.
+    nothing is asked twice. A server that dies while an answer is awaited is replaced, at the same address where `port`
+    is given, so that open pages go on. Values that look the same are shown once, and are a tie. Raises InputError for
+    more than nine different candidates; DataError, EnvironmentMissing for a store that cannot be opened.
     """
 
     poll_s = 0.3

@@ -140,10 +140,14 @@ def test_two_stores_of_one_process_lose_nothing_when_another_process_closes_its_
     """Were the file opened beside SQLite, closing it would drop SQLite's locks; the other process would take itself for
     the last, and remove the log into which this one goes on writing."""
     with RankingStore(tmp_path / "rankings.sqlite") as second:
-        visit = "import sys; from engine.ranking import RankingStore\nwith RankingStore(sys.argv[1]) as one: print(one.counts())"
+        visit = (
+            "import sys; from engine.ranking import RankingStore as S\nwith S(sys.argv[1]) as one: print(one.counts())"
+        )
         for number, one in enumerate([store, second, store], 1):
             one.put(Question(f"Which, the {number}.?", ("sand", "dusk")))
-            done = subprocess.run([sys.executable, "-c", visit, store.where], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", visit, store.where], capture_output=True, text=True, check=True
+            )
             assert done.stdout.strip() == str(store.counts())
             assert store.counts()["questions"] == number
 
