@@ -1,7 +1,7 @@
 """Somebody has a picture in mind and finds it by ranking: no score, no gradient, only which of eight are nearer to it.
 
-    python examples/rank_images.py [FOLDER]           open the link and rank; Ctrl-C or a kill, and start it again to go on
-    python examples/rank_images.py [FOLDER] --auto    a program ranks, by the distance to a picture that it keeps hidden
+    python examples/rank_images.py [FOLDER]          open the link and rank; after a kill it goes on where it was
+    python examples/rank_images.py [FOLDER] --auto   a program ranks, by the distance to a picture that it keeps hidden
 
 A picture is sixteen numbers: how much there is of sixteen waves of light, from broad to fine. By turns the five best of
 eight pictures around the present one are put in order, and the best of six steps from it is chosen (ZO-RankSGD).
