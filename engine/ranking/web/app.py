@@ -239,9 +239,11 @@ def make_app(
 ) -> Starlette:
     """The application. hosts: the names under which it answers; rate: requests a second of one session."""
     guard = Middleware(Guard, hosts=hosts, sessions=form.sessions, rate=rate, burst=2 * rate)
-    return Starlette(
+    app = Starlette(
         routes=form.routes(),
         middleware=[guard],
         exception_handlers={HTTPException: _refused, InputError: _refused},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a redirect to where a client says is for nobody's good
+    return app

@@ -125,7 +125,7 @@ async def _served(
 
     config = uvicorn.Config(
         make_app(form, hosts=address.hosts(), rate=rate, lifespan=lifespan),
-        log_level="warning",
+        log_level="error",  # what strangers send that is no HTTP fills no log
         access_log=False,  # it would hold the links, which sign people in
         server_header=False,
         http="h11",
