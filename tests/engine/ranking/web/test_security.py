@@ -1,5 +1,6 @@
 """What is refused, by whom, from where, how large, how often and what it names; and how bad texts are shown."""
 
+import asyncio
 import http.client
 import json
 import re
@@ -12,8 +13,9 @@ from html.parser import HTMLParser
 import pytest
 
 from engine.cli.main import main
-from engine.ranking import Code, Text
+from engine.ranking import Code, RankingStore, Text
 from engine.ranking.members import Members
+from engine.ranking.web.app import Form, make_app
 from engine.ranking.web.guard import HEADERS, MAX_BODY
 from engine.ranking.web.show import as_html, word_diff
 from tests.engine.ranking.web.conftest import Site
@@ -237,6 +239,27 @@ def test_every_answer_has_the_headers_that_fence_it_in(site, visit):
         assert answer.headers["cache-control"] == "no-store" and "server" not in answer.headers
     assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+def test_a_fault_of_ours_is_fenced_in_too_and_tells_nothing(tmp_path):
+    with RankingStore(tmp_path / "rankings.sqlite") as store:
+        form = Form(store, lease_s=600, is_secure=False)
+        form.members.signed_in = lambda secret: 1 / 0
+        app, sent = make_app(form, hosts=["localhost"]), []
+        headers = [(b"host", b"localhost"), (b"cookie", b"rank_session=x")]
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b"", "client": None}
+
+        async def receive():
+            return {"type": "http.request", "body": b""}
+
+        async def send(message):
+            sent.append(message)
+
+        with pytest.raises(ZeroDivisionError):  # for the log
+            asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 500 and b"division" not in sent[1]["body"]
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    assert all(found[name.lower()] == value for name, value in HEADERS.items())
 
 
 class Page(HTMLParser):
