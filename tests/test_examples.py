@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,10 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def run(name: str, cwd: Path) -> str:
+def run(name: str, cwd: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name)], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, str(ROOT / "examples" / name), *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -50,6 +50,19 @@ def test_outputs_are_ranked_in_place_of_scored(tmp_path):
     printed = run("rank_outputs.py", tmp_path)
     assert printed.startswith("score 0.5 -> 1 (random, evaluations)")
     assert "after:  It is to be repaired on the 7th." in printed
+
+
+def test_a_picture_is_found_by_ranking_and_a_run_goes_on_where_it_was(tmp_path):
+    """By a program; through the browser in tests/engine/ranking/web/test_rank_images.py."""
+    whole = run("rank_images.py", tmp_path, "whole", "--auto", "--rankings=24")
+    assert (
+        float(re.findall(r"ranking 24, (\S+) away", whole)[0])
+        < float(re.findall(r"ranking 1, (\S+) away", whole)[0]) / 3
+    )
+    run("rank_images.py", tmp_path, "parts", "--auto", "--rankings=7")
+    rest = run("rank_images.py", tmp_path, "parts", "--auto", "--rankings=24")
+    assert rest.startswith("going on after 7 rankings\nranking 8, ")
+    assert (tmp_path / "whole" / "state.json").read_text() == (tmp_path / "parts" / "state.json").read_text()
 
 
 @pytest.mark.model

@@ -73,7 +73,9 @@ class Database:
 def _sqlite(where: str) -> Engine:
     path = where.removeprefix("sqlite:///")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # what people said, and who they are, is not for all
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # what people said, and who they are, is not for all
+    except FileExistsError:
+        pass  # and is not opened: closing a file drops the locks that SQLite has on it in this process
     except OSError as error:
         raise DataError(f"cannot open the ranking store: {error.strerror}", place=path) from None
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import subprocess
 import sys
 import time
@@ -20,10 +21,12 @@ from engine.ranking.members import Members
 from engine.ranking.question import MOST, Mode, Question, candidate_id
 from engine.ranking.ranking import Id, Ranking
 from engine.ranking.store import RankingStore
-from engine.ranking.web.server import running
+from engine.ranking.web.server import forget, running
 
 START_S = 30.0
 IDLE_S = 3600.0
+LOOK_S = 2.0
+"""How often it is looked whether a server that another process started is still there."""
 
 
 class FormRanker(Ranker):
@@ -38,8 +41,9 @@ class FormRanker(Ranker):
     None: 8765, or any where that is taken. tell: is told the links.
 
     The ticket is a hash of what is asked, so a process that was started again finds what was answered meanwhile, and
-    nothing is asked twice. Values that look the same are shown once, and are a tie. Raises InputError for more than
-    nine different candidates; DataError, EnvironmentMissing for a store that cannot be opened.
+    nothing is asked twice. A server that dies while an answer is awaited is replaced, at the same address where `port`
+    is given, so that open pages go on. Values that look the same are shown once, and are a tie. Raises InputError for
+    more than nine different candidates; DataError, EnvironmentMissing for a store that cannot be opened.
     """
 
     poll_s = 0.3
@@ -64,7 +68,8 @@ class FormRanker(Ranker):
         self.tell = tell or Console(stderr=True, highlight=False, soft_wrap=True).print
         self._asked: dict[Ticket, dict[Id, list[Id]]] = {}  # ticket -> candidate id -> the asker's ids of it
         self._server: subprocess.Popen[bytes] | None = None
-        self._is_found = False
+        self._url = ""  # where the server was last seen
+        self._looked = -math.inf
 
     @cached_property
     def store(self) -> RankingStore:
@@ -87,6 +92,8 @@ class FormRanker(Ranker):
     def poll(self, ticket: Ticket) -> Ranking | None:
         same = known(ticket, self._asked)
         votes = self.store.settled(ticket, for_s=self.settle_s)
+        if votes is None and self.is_served:
+            self._see_to_server()  # without one the answer would never come
         return None if votes is None else merged([vote.ranking for vote in votes]).renamed(same)
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -120,21 +127,27 @@ class FormRanker(Ranker):
         return Question(prompt, tuple(candidates), mode=mode, k=k if mode == "top" else None, votes=self.votes)
 
     def _see_to_server(self) -> None:
-        """Find the server of this store or start one; print a link for each annotator, once."""
-        if self._server is not None and self._server.poll() is not None:
-            self.tell(f"the form's server has ended ({self._server.returncode}); starting another")
-            self._server, self._is_found = None, False
-        if self._is_found:
+        """Find the server of this store or start one; print a link for each annotator, once for each address."""
+        if self._server is not None:
+            if self._server.poll() is None:
+                return
+            self.tell(f"the form's server has ended ({self._server.returncode})")
+            forget(self.store, self._url, self._server.pid)  # a killed one did not
+            self._server, self._looked = None, -math.inf
+        if time.monotonic() - self._looked < LOOK_S:
             return
         url = running(self.store)
         if url is None:
+            atexit.unregister(self.close)
             self._server = _started(self.store.where, self.port)
             atexit.register(self.close)
             url = _awaited(self.store, self._server)
-        self._is_found = True
-        members = Members(self.store)
-        for name in self.annotators:
-            self.tell(f"{name} ranks at {url}/join/{members.invite(name)}")
+        self._looked = time.monotonic()
+        if url != self._url:
+            self._url = url
+            members = Members(self.store)
+            for name in self.annotators:
+                self.tell(f"{name} ranks at {url}/join/{members.invite(name)}")
 
 
 def _started(where: str, port: int | None) -> subprocess.Popen[bytes]:

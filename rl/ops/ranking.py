@@ -42,8 +42,9 @@ def level_weights(levels: Levels, m: int) -> list[float]:
 def ranked_levels(ranking: Ranking, number_of: Mapping[str, int], k: int) -> list[list[int]]:
     """The levels that an (m, k) oracle keeps of a ranking: tiers until k candidates are ranked, then all others.
 
-    A tier that reaches beyond place k is kept whole. Empty where nobody can judge. number_of: id -> number of
-    each candidate that was shown; ids of it that the ranking does not name stand in no level.
+    A tier that reaches beyond place k is kept whole. Within a level the numbers ascend: the order in which a tie was
+    named says nothing, and so leaves no trace. Empty where nobody can judge. number_of: id -> number of each candidate
+    that was shown; ids of it that the ranking does not name stand in no level.
     Raises InputError for an id that was not shown.
     """
     if not isinstance(ranking, Ranking):
@@ -62,12 +63,12 @@ def ranked_levels(ranking: Ranking, number_of: Mapping[str, int], k: int) -> lis
     for tier in ranking.tiers:
         numbers = [number_of[str(one)] for one in tier]
         if ranked < k:
-            levels.append(numbers)
+            levels.append(sorted(numbers))
             ranked += len(numbers)
         else:
             rest += numbers
     rest += [number_of[str(one)] for one in ranking.unranked]
-    return [*levels, rest] if rest else levels
+    return [*levels, sorted(rest)] if rest else levels
 
 
 def check_oracle(m: int, k: int) -> None:

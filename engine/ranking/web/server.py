@@ -90,6 +90,12 @@ def running(store: RankingStore, *, within_s: float = 5 * BEAT_S) -> str | None:
         return connection.execute(chosen).scalar()
 
 
+def forget(store: RankingStore, url: str, pid: int) -> None:
+    """Take back what a server left there: it has ended."""
+    with store.database.writing() as connection:
+        connection.execute(delete(servers).where(servers.c.url == url, servers.c.pid == pid))
+
+
 class _Server(uvicorn.Server):
     """Tells the streams to end as soon as a signal comes: they would keep the server from stopping."""
 
@@ -123,7 +129,7 @@ async def _served(
             beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
-            _forget(store, url)
+            forget(store, url, os.getpid())
 
     config = uvicorn.Config(
         make_app(form, hosts=address.hosts(), rate=rate, lifespan=lifespan),
@@ -158,11 +164,6 @@ def _note(store: RankingStore, url: str) -> None:
     with store.database.writing() as connection:
         connection.execute(delete(servers).where(servers.c.url == url))
         connection.execute(insert(servers).values(url=url, pid=os.getpid(), beat=time.time()))
-
-
-def _forget(store: RankingStore, url: str) -> None:
-    with store.database.writing() as connection:
-        connection.execute(delete(servers).where(servers.c.url == url))
 
 
 def _listener(address: Address) -> socket.socket:

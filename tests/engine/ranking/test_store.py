@@ -136,6 +136,22 @@ def test_the_file_is_for_its_owner_and_writes_ahead(store, tmp_path):
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
 
+def test_two_stores_of_one_process_lose_nothing_when_another_process_closes_its_own(store, tmp_path):
+    """Were the file opened beside SQLite, closing it would drop SQLite's locks; the other process would take itself for
+    the last, and remove the log into which this one goes on writing."""
+    with RankingStore(tmp_path / "rankings.sqlite") as second:
+        visit = (
+            "import sys; from engine.ranking import RankingStore as S\nwith S(sys.argv[1]) as one: print(one.counts())"
+        )
+        for number, one in enumerate([store, second, store], 1):
+            one.put(Question(f"Which, the {number}.?", ("sand", "dusk")))
+            done = subprocess.run(
+                [sys.executable, "-c", visit, store.where], capture_output=True, text=True, check=True
+            )
+            assert done.stdout.strip() == str(store.counts())
+            assert store.counts()["questions"] == number
+
+
 def test_a_file_that_is_no_store_and_a_folder_that_is_not_there_are_named(tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("this is no database, and is long enough for SQLite to see that" * 20)

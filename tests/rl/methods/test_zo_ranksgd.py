@@ -223,6 +223,15 @@ def test_who_cannot_judge_or_ties_all_teaches_nothing_and_new_candidates_come(ro
         assert not any(torch.equal(candidate, one) for candidate in new for one in shown.values())
 
 
+def test_the_order_in_which_equals_are_named_leaves_no_trace():
+    """A form names them as they stand on an annotator's page, a program as it was given them."""
+    one, other = (ZORankSGD(torch.zeros(4), m=5, k=2, mu=1.0, eta=1.0) for _ in range(2))
+    a, b, c, d, e = one.ask()
+    one.tell(Ranking([[a], [b, c]], unranked=[d, e]))
+    other.tell(Ranking([[a], [c, b], [e], [d]]))
+    assert one.state_dict() == other.state_dict() and list(one.ask()) == list(other.ask())
+
+
 def test_an_answer_to_a_round_of_another_history_is_stale():
     """A run that was taken back to an earlier state and told something else has other candidates in that round."""
     one, other = small(line_search=0), small(line_search=0)

@@ -76,8 +76,8 @@ def test_ties_and_missing_answers_are_no_pairs(ranking):
 
 def test_only_the_best_k_are_kept_in_order_and_a_tier_is_kept_whole():
     full = Ranking([["e"], ["d"], ["c"], ["b"]], ["a"])
-    assert ranked_levels(full, IDS, 2) == [[4], [3], [2, 1, 0]]
-    assert ranked_levels(Ranking([["e"], ["d", "c"], ["b"], ["a"]]), IDS, 2) == [[4], [3, 2], [1, 0]]
+    assert ranked_levels(full, IDS, 2) == [[4], [3], [0, 1, 2]]
+    assert ranked_levels(Ranking([["e"], ["d", "c"], ["b"], ["a"]]), IDS, 2) == [[4], [2, 3], [0, 1]]
     assert ranked_levels(Ranking(unranked=list(IDS), cannot_judge=True), IDS, 2) == []
 
 
