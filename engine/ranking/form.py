@@ -153,8 +153,10 @@ class FormRanker(Ranker):
 def _started(where: str, port: int | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "engine.cli.main", "rank", "serve", where, "--quiet", "--idle", str(IDLE_S)]
     command += [] if port is None else ["--port", str(port)]
-    # Of a session of its own, so that Ctrl-C in the terminal stops the trainer and not the form under an annotator.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    # Of a session of its own, so that Ctrl-C in the terminal stops the trainer and not the form under an annotator; and
+    # without the trainer's output, so that whoever reads that sees its end.
+    none = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=none, stdout=none, stderr=none, start_new_session=True)
 
 
 def _awaited(store: RankingStore, server: subprocess.Popen[bytes]) -> str:

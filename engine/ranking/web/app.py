@@ -15,7 +15,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -236,12 +235,10 @@ def make_app(
     hosts: Collection[str],
     rate: float = 100.0,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None,
-) -> Starlette:
+) -> Guard:
     """The application. hosts: the names under which it answers; rate: requests a second of one session."""
-    guard = Middleware(Guard, hosts=hosts, sessions=form.sessions, rate=rate, burst=2 * rate)
-    return Starlette(
-        routes=form.routes(),
-        middleware=[guard],
-        exception_handlers={HTTPException: _refused, InputError: _refused},
-        lifespan=lifespan,
-    )
+    handlers = {HTTPException: _refused, InputError: _refused}
+    app = Starlette(routes=form.routes(), exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a redirect to where a client says is for nobody's good
+    # Around all of it, not as a middleware, within which Starlette would not count its own answer to a fault.
+    return Guard(app, hosts=hosts, sessions=form.sessions, rate=rate, burst=2 * rate)

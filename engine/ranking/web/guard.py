@@ -7,6 +7,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +15,7 @@ from engine.ranking.web.limits import Buckets
 
 COOKIE = "rank_session"
 MAX_BODY = 64 << 10
+_TOO_LONG = f"The body is longer than {MAX_BODY} bytes."
 SAFE = frozenset({"GET", "HEAD"})
 METHODS = SAFE | {"POST"}
 
@@ -29,10 +31,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-
-
-class TooLarge(Exception):
-    """The body is longer than MAX_BODY."""
 
 
 class Guard:
@@ -73,18 +71,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, headed)
             return
-        started = False
-
-        async def sent(message: Message) -> None:
-            nonlocal started
-            started = True
-            await headed(message)
-
-        try:
-            await self.app(scope, _limited(receive), sent)
-        except TooLarge:
-            if not started:
-                await _answer(413, f"The body is longer than {MAX_BODY} bytes.")(scope, receive, headed)
+        await self.app(scope, _limited(receive), headed)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
@@ -99,7 +86,7 @@ class Guard:
         if not (length.isascii() and length.isdigit()):
             return _answer(400, "The length of the body is no number.")
         if int(length[:20]) > MAX_BODY:
-            return _answer(413, f"The body is longer than {MAX_BODY} bytes.", {"Connection": "close"})
+            return _answer(413, _TOO_LONG, {"Connection": "close"})
         if wait := self.buckets.take(self._visitor(scope, headers)):
             return _answer(429, "Too many requests. Wait a moment.", {"Retry-After": str(int(wait) + 1)})
         return None
@@ -127,7 +114,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         total += len(message.get("body", b""))
         if total > MAX_BODY:
-            raise TooLarge
+            raise HTTPException(413, _TOO_LONG)
         return message
 
     return limited

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -76,6 +77,7 @@ def serve(
     idle_s: end by itself after so long without a request while nothing is asked. started: told the url once the server
     listens. Raises EnvironmentMissing where the port is taken or the host is not this machine's.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that is none
     listener = _listener(address)
     url = address.reached(listener.getsockname()[1])
     asyncio.run(_served(store, address, listener, url, lease_s, rate, idle_s, started))
@@ -131,7 +133,7 @@ async def _served(
 
     config = uvicorn.Config(
         make_app(form, hosts=address.hosts(), rate=rate, lifespan=lifespan),
-        log_level="warning",
+        log_level="error",  # what strangers send that is no HTTP fills no log
         access_log=False,  # it would hold the links, which sign people in
         server_header=False,
         http="h11",

@@ -43,6 +43,7 @@ class Site:
 
     where: Path
     lease_s: float = 600.0
+    rate: float = 1000.0
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
 
@@ -56,7 +57,7 @@ class Site:
 
     def start(self) -> None:
         command = [sys.executable, "-c", SERVE, "rank", "serve", str(self.where), "--quiet", f"--port={self.port}"]
-        command += [f"--lease={self.lease_s}", "--rate=1000"]
+        command += [f"--lease={self.lease_s}", f"--rate={self.rate}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         until = time.monotonic() + 30
         while self.process.poll() is None and time.monotonic() < until:

@@ -1,0 +1,156 @@
+"""People as a ranker: ids and ties, several votes, servers that are found, and askers that are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from engine.errors import InputError, UnknownName
+from engine.ranking import FormRanker, Ranking, RankingStore, RecordedRanker
+from engine.ranking.desk import Desk
+from engine.ranking.members import Members
+from engine.ranking.web.server import running
+
+
+@pytest.fixture
+def where(tmp_path):
+    return tmp_path / "rankings.sqlite"
+
+
+@pytest.fixture
+def ranker(where):
+    ranker = FormRanker(where, settle_s=0, is_served=False)
+    yield ranker
+    ranker.close()
+
+
+def sign_in(store, name="ann"):
+    members = Members(store)
+    return members.sign_in(members.invite(name))[0]
+
+
+def rank(store, who, texts):
+    """Ranks what lies before them as the texts stand, a list for a tie; what is not named is unranked."""
+    desk = Desk(store)
+    assigned = desk.next(who)
+    of = {shown["text"]: one for one, shown in assigned.candidates.values()}
+    tiers = [[of.pop(text) for text in ([tier] if isinstance(tier, str) else tier)] for tier in texts]
+    desk.submit(who, assigned.question, f"{assigned.question} {who.name}", Ranking(tiers, list(of.values())))
+    return assigned
+
+
+def test_an_answer_comes_under_the_ids_that_were_asked_and_the_same_text_is_a_tie(ranker):
+    ticket = ranker.ask({"x": "a", "y": "b", "z": "a", 4: "c"}, question="Which?")
+    assert ranker.poll(ticket) is None
+    assigned = rank(ranker.store, sign_in(ranker.store), ["b", "a"])
+    assert (assigned.prompt, assigned.mode, len(assigned.candidates)) == ("Which?", "full", 3)
+    assert ranker.gather([ticket]) == [Ranking([["y"], ["x", "z"]], [4])]
+    with pytest.raises(UnknownName):
+        ranker.poll("other")
+
+
+def test_the_form_follows_from_how_many_are_to_be_put_in_order(where):
+    ranker = FormRanker(where, k=3, is_served=False)
+    desk, who = Desk(ranker.store), sign_in(ranker.store)
+    for texts, mode, k in (("abcde", "top", 3), ("ab", "pair", None), ("abc", "full", None)):
+        ranker.ask(dict(enumerate(texts)), question=texts)
+        assigned = desk.next(who)
+        assert (assigned.mode, assigned.k) == (mode, k)
+        desk.submit(who, assigned.question, texts, Ranking([[one for one, _ in assigned.candidates.values()]]))
+    with pytest.raises(InputError, match="10 different candidates in one question to people"):
+        ranker.ask(dict(enumerate("abcdefghij")))
+    ranker.close()
+
+
+def test_several_annotators_are_merged_by_bordas_count(where):
+    """a beats b twice of three, both beat c: Borda 5 + 2, 4 + 0: a, b, c."""
+    ranker = FormRanker(where, votes=3, settle_s=0, is_served=False)
+    ticket = ranker.ask({1: "a", 2: "b", 3: "c"})
+    for name, order in (("ann", "abc"), ("bob", "abc"), ("cat", "bac")):
+        assert ranker.poll(ticket) is None
+        rank(ranker.store, sign_in(ranker.store, name), order)
+    assert ranker.poll(ticket) == Ranking([[1], [2], [3]])
+    ranker.close()
+
+
+def test_an_answer_is_used_once_it_can_no_longer_be_taken_back(where):
+    ranker = FormRanker(where, settle_s=0.4, is_served=False)
+    ticket, who = ranker.ask({1: "a", 2: "b"}), sign_in(ranker.store)
+    rank(ranker.store, who, "ab")
+    assert ranker.poll(ticket) is None
+    assert Desk(ranker.store).undo(who) == ticket
+    rank_again = Desk(ranker.store).next(who)
+    ids = [one for one, _ in rank_again.candidates.values()]
+    Desk(ranker.store).submit(who, ticket, "again", Ranking([ids]))
+    assert ranker.gather([ticket], deadline_s=5) == [Ranking([[1, 2]])]
+    ranker.close()
+
+
+def test_what_is_withdrawn_is_shown_no_longer(ranker):
+    ticket = ranker.ask({1: "a", 2: "b"})
+    ranker.withdraw(ticket)
+    assert Desk(ranker.store).next(sign_in(ranker.store)) is None
+
+
+def test_what_people_said_can_be_recorded_and_repeated(ranker, tmp_path):
+    recorded = RecordedRanker(tmp_path / "votes.jsonl", ranker)
+    ticket = recorded.ask({1: "a", 2: "b"}, question="q")
+    rank(ranker.store, sign_in(ranker.store), "ba")
+    assert recorded.gather([ticket]) == [Ranking([[2], [1]])]
+    again = RecordedRanker(tmp_path / "votes.jsonl")
+    assert again.gather([again.ask({"x": "b", "y": "a"}, question="q")]) == [Ranking([["x"], ["y"]])]
+
+
+ASKER = """
+import sys, time
+from engine.ranking import FormRanker
+ranker = FormRanker(sys.argv[1], settle_s=0, annotators=["ann"], port=0, tell=lambda line: print(line, flush=True))
+[answer] = ranker.gather([ranker.ask({"x": "a", "y": "b"}, question="q")])
+print([list(tier) for tier in answer.tiers], flush=True)
+ranker.close()
+"""
+
+
+def asker(where):
+    return subprocess.Popen([sys.executable, "-c", ASKER, str(where)], stdout=subprocess.PIPE, text=True)
+
+
+def test_who_asks_may_be_killed_and_finds_the_answer_and_the_form_afterwards(where):
+    first = asker(where)
+    link = first.stdout.readline()
+    first.kill()
+    first.communicate()
+    with RankingStore(where) as store:
+        url = running(store)
+        assert link.startswith(f"ann ranks at {url}/join/")
+        rank(store, sign_in(store), "ba")
+        second = asker(where)
+        said, _ = second.communicate(timeout=30)
+        assert said.splitlines()[0].startswith(f"ann ranks at {url}/join/")  # the form that the first one started
+        assert said.splitlines()[1] == "[['y'], ['x']]"
+        assert running(store) == url
+        with store.database.reading() as connection:
+            pid = int(connection.exec_driver_sql("SELECT pid FROM servers").scalar())
+        os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + 10
+        while running(store) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert running(store) is None
+
+
+def test_a_form_ends_with_who_started_it_and_is_found_until_then(where):
+    lines = []
+    ranker = FormRanker(where, annotators=["ann", "bob"], port=0, tell=lines.append)
+    ranker.ask({1: "a", 2: "b"})
+    other = FormRanker(where, annotators=["cat"], port=0, tell=lines.append)
+    other.ask({1: "a", 2: "c"})
+    assert [line.split(" ranks at ")[0] for line in lines] == ["ann", "bob", "cat"]
+    assert len({line.split("/join/")[0].split(" at ")[1] for line in lines}) == 1
+    other.close()
+    assert running(ranker.store) is not None
+    ranker.close()
+    with RankingStore(where) as store:
+        assert running(store) is None

@@ -1,0 +1,341 @@
+"""What is refused, by whom, from where, how large, how often and what it names; and how bad texts are shown."""
+
+import asyncio
+import http.client
+import json
+import re
+import signal
+import socket
+import time
+from contextlib import closing
+from html.parser import HTMLParser
+
+import pytest
+
+from engine.cli.main import main
+from engine.ranking import Code, RankingStore, Text
+from engine.ranking.members import Members
+from engine.ranking.web.app import Form, make_app
+from engine.ranking.web.guard import HEADERS, MAX_BODY
+from engine.ranking.web.show import as_html, word_diff
+from tests.engine.ranking.web.conftest import Site
+from tests.engine.ranking.web.visitor import Visitor
+
+PLACED = {"place_A": "1", "place_B": "2", "place_C": "3", "action": "submit"}
+EVIL = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[x](javascript:alert(1))",
+    "![y](http://x/y.png)",
+    '"><b onclick=x>',
+    "<a href='http://x'>",
+    "```\n</code></pre><script>\n```",
+    "&lt;i&gt; &#60;u&#62;",
+    "| a |\n|---|\n| <svg/onload=x> |",
+    "<http://x.example>",
+    "[r]\n\n[r]: http://x 'y'",
+    "\u202egpj.exe",
+)
+
+
+@pytest.fixture
+def visit(site):
+    """A visitor with a session of its own, before whom a question lies."""
+    names = iter(range(100))
+
+    def visit():
+        site.ask("a", "b", "c", votes=9)
+        return Visitor(site.port, site.session(f"visitor {time.time()} {next(names)}"))
+
+    yield visit
+    site.clear()
+
+
+def test_without_a_valid_session_nothing_is_shown_or_taken(site, visit):
+    fields = visit().form() | PLACED
+    for secret in ("", "x" * 43, "\x7f", "a;b=c"):
+        stranger = Visitor(site.port, secret)
+        for path in ("/", "/events", f"/compare?item={fields['item']}&left=A&right=B", "/blob/" + "0" * 64):
+            assert stranger.ask(path).status == 401
+        for path in ("/answer", "/draft", "/undo"):
+            assert stranger.ask(path, fields).status == 401
+    assert site.store.votes() == []
+
+
+def test_a_forged_a_cut_and_a_revoked_link_sign_nobody_in(site):
+    link = site.link("gone")
+    token = link.rpartition("/")[2]
+    stranger = Visitor(site.port)
+    for forged in (token[:-1], token[:-1] + "A" * (token[-1] != "A"), token.upper(), "%00", "..", "x" * 3000):
+        found = stranger.ask(f"/join/{forged}")
+        assert found.status in (401, 404) and "set-cookie" not in found.headers
+    found = stranger.ask(f"/join/{token}")
+    cookie = found.headers["set-cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Path=/"))
+    member = Visitor(site.port, re.search(r"rank_session=([\w-]+)", cookie)[1])
+    assert member.ask("/").status == 200
+    Members(site.store).revoke("gone")
+    assert stranger.ask(f"/join/{token}").status == member.ask("/").status == 401
+
+
+def test_looking_at_a_link_signs_nobody_in(site):
+    token = site.link("previewed").rpartition("/")[2]
+    assert "set-cookie" not in Visitor(site.port).ask(f"/join/{token}", method="HEAD").headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://["},
+        {"Origin": None},
+        {"Origin": None, "Sec_Fetch_Site": "cross-site"},
+        {"Origin": None, "Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_a_form_of_another_site_is_refused(site, visit, headers):
+    visitor = visit()
+    fields = visitor.form() | PLACED
+    assert visitor.ask("/answer", fields, **headers).status == 403
+    assert site.store.votes(fields["item"]) == []
+    assert visitor.ask("/answer", fields, Origin=None, Sec_Fetch_Site="same-origin").status == 303
+
+
+def test_a_form_needs_the_mark_of_its_own_session(site, visit):
+    visitor, other = visit(), visit()
+    fields = visitor.form() | PLACED
+    for mark in ("", "0" * 64, other.form()["csrf"], "é"):
+        for path in ("/answer", "/draft", "/undo"):
+            assert visitor.ask(path, fields | {"csrf": mark}).status == 403
+    assert site.store.votes(fields["item"]) == []
+
+
+def test_a_name_that_was_made_to_lead_here_is_refused(site, visit):
+    visitor = visit()
+    for host in ("evil.example", f"evil.example:{site.port}", "127.0.0.1.evil.example", "", "[", "localhost@evil"):
+        assert visitor.ask("/", Host=host).status == 421
+    for host in (f"localhost:{site.port}", "127.0.0.1", f"[::1]:{site.port}"):
+        assert visitor.ask("/", Host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd", "/static/form.css%00",
+     "/static/vendor", "/blob/../../etc/passwd", "/blob/%2e%2e%2f", "/blob/" + "G" * 64, "/blob/" + "0" * 63,
+     "//etc/passwd", "/static/....//app.py"],
+)  # fmt: skip
+def test_no_path_of_a_client_reaches_a_file(visit, path):
+    assert visit().ask(path).status == 404
+
+
+def test_a_body_that_is_too_long_is_refused_whatever_it_says_of_itself(site, visit):
+    visitor = visit()
+    fields = visitor.form() | PLACED
+    assert visitor.ask("/answer", fields | {"note": "x" * MAX_BODY}).status == 413
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+    headers = {"Cookie": f"rank_session={visitor.secret}", "Origin": visitor.origin,
+               "Content-Type": "application/x-www-form-urlencoded"}  # fmt: skip
+    connection.request("POST", "/answer", (b"x" * 8192 for _ in range(12)), headers, encode_chunked=True)
+    with closing(connection), connection.getresponse() as found:
+        assert found.status == 413
+    for length in ("-1", "x", "9" * 30):
+        with socket.create_connection(("127.0.0.1", site.port), timeout=20) as raw:
+            raw.sendall(f"POST /answer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n".encode())
+            assert re.match(rb"HTTP/1.1 (400|403|413)", raw.recv(100))
+    assert site.store.votes(fields["item"]) == []
+
+
+def test_a_head_that_is_too_long_is_refused(site):
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n")
+        assert re.match(rb"HTTP/1.1 4\d\d", raw.recv(100))
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "LOCK"])
+def test_other_methods_are_refused(visit, method):
+    assert visit().ask("/", method=method).status in (400, 405)
+
+
+def test_methods_of_other_routes_are_refused(visit):
+    visitor = visit()
+    assert visitor.ask("/", {"a": "b"}).status == visitor.ask("/answer").status == 405
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"item": "0" * 24}, 404),
+        ({"item": "../x"}, 404),
+        ({"place_A": "10"}, 422),
+        ({"place_A": "-1"}, 422),
+        ({"place_A": "1e3"}, 422),
+        ({"place_A": "\u0661"}, 422),
+        ({"place_A": ""}, 422),
+        ({"place_A": "", "place_B": "", "place_C": ""}, 422),
+        ({"note": "x" * 2001}, 422),
+        ({"form_id": "short"}, 422),
+        ({"form_id": "x" * 65}, 422),
+    ],
+)
+def test_what_no_form_of_ours_sends_is_refused_and_changes_nothing(site, visit, changes, status):
+    visitor = visit()
+    fields = visitor.form() | PLACED | changes
+    found = visitor.ask("/answer", fields)
+    assert found.status == status
+    assert site.store.votes(visitor.form()["item"]) == []
+
+
+def test_somebody_elses_question_cannot_be_answered(site, visit):
+    site.clear()
+    fields = visit().form() | PLACED
+    other = Visitor(site.port, site.session(f"other {time.time()}"))
+    mark = other.form()["csrf"]
+    site.store.withdraw(fields["item"])
+    third = Visitor(site.port, site.session(f"third {time.time()}"))
+    del other
+    assert third.ask("/draft", fields | {"csrf": third.form().get("csrf", mark)}).status in (403, 404)
+    assert site.store.votes(fields["item"]) == []
+
+
+def test_a_form_that_is_sent_again_counts_once_also_after_undo(site, visit):
+    visitor = visit()
+    fields = visitor.form() | PLACED
+    answers = [visitor.ask("/answer", fields) for _ in range(2)]
+    assert [found.status for found in answers] == [303, 303]
+    assert answers[1].headers["location"] == "/?said=again"
+    assert len(site.store.votes(fields["item"])) == 1
+    assert visitor.ask("/undo", {"csrf": fields["csrf"]}).status == 303
+    assert visitor.ask("/answer", fields).headers["location"] == "/?said=again"
+    assert site.store.votes(fields["item"]) == []  # what was taken back is not put back by an old page
+
+
+def test_too_many_requests_are_told_to_wait(own_site):
+    site = own_site(rate=5)
+    visitor = Visitor(site.port, site.session("hasty"))
+    calm = Visitor(site.port, site.session("calm"))
+    assert calm.ask("/").status == 200
+    found = [visitor.ask("/") for _ in range(40)]
+    assert {answer.status for answer in found} == {200, 429}
+    assert int(found[-1].headers["retry-after"]) >= 1
+    strangers = [Visitor(site.port, f"made up {number}").ask("/").status for number in range(40)]
+    assert 429 in strangers  # cookies that are no sessions count together
+    assert calm.ask("/").status == 200
+
+
+def test_every_answer_has_the_headers_that_fence_it_in(site, visit):
+    visitor = visit()
+    fields = visitor.form()
+    answers = [
+        visitor.ask("/"), visitor.ask("/nothing"), visitor.ask("/answer", fields | {"csrf": ""}),
+        visitor.ask("/answer", fields), visitor.ask("/", method="PUT"), visitor.ask("/", Host="evil"),
+        Visitor(site.port).ask("/"), visitor.ask("/static/form.js"), visitor.ask("/health"),
+        visitor.ask("/answer", fields | {"note": "x" * MAX_BODY}),
+    ]  # fmt: skip
+    for answer in answers:
+        for name, value in HEADERS.items():
+            assert answer.headers[name.lower()] == value, answer
+        assert answer.headers["cache-control"] == "no-store" and "server" not in answer.headers
+    assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+def test_a_fault_of_ours_is_fenced_in_too_and_tells_nothing(tmp_path):
+    with RankingStore(tmp_path / "rankings.sqlite") as store:
+        form = Form(store, lease_s=600, is_secure=False)
+        form.members.signed_in = lambda secret: 1 / 0
+        app, sent = make_app(form, hosts=["localhost"]), []
+        headers = [(b"host", b"localhost"), (b"cookie", b"rank_session=x")]
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b"", "client": None}
+
+        async def receive():
+            return {"type": "http.request", "body": b""}
+
+        async def send(message):
+            sent.append(message)
+
+        with pytest.raises(ZeroDivisionError):  # for the log
+            asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 500 and b"division" not in sent[1]["body"]
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    assert all(found[name.lower()] == value for name, value in HEADERS.items())
+
+
+class Page(HTMLParser):
+    """Counts the tags of a page with the names of their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, tuple(sorted(name for name, _ in attrs))))
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_what_a_model_wrote_is_shown_and_not_obeyed(site, evil):
+    """The page has the tags that it has around harmless text, but for those of Markdown."""
+    allowed = {"p", "span", "table", "thead", "tbody", "tr", "th", "td", "pre", "code", "div"}
+    pages = []
+    for text in ("harmless", evil):
+        site.ask(Text(text), Code(text, language=text), text + " ", "other", prompt=text)
+        visitor = Visitor(site.port, site.session(f"reader {time.time()}"))
+        fields = visitor.form()
+        visitor.ask("/draft", fields | {"note": text})
+        page = visitor.ask("/").text
+        assert evil not in page or "<" not in evil
+        pages.append([tag for tag in Page(page).tags if tag[0] not in allowed])
+        site.clear()
+    assert pages[0] == pages[1]
+
+
+def test_hidden_characters_are_spelled_out():
+    shown = as_html({"kind": "markdown", "text": "a\u202eb\u200bc\x07"})
+    assert re.findall(r"U\+[0-9A-F]{4}", shown) == ["U+202E", "U+200B", "U+0007"]
+    assert not re.search("[\u202e\u200b\x07]", shown)
+    assert all("\u202e" not in text for _, text in word_diff("a \u202e b", "a c"))
+    assert "\u200d" in as_html({"kind": "text", "text": "\U0001f469\u200d\U0001f680"})  # joins an emoji
+
+
+def test_the_differences_of_two_texts_are_words():
+    assert word_diff("the cat sat", "the dog sat") == [("=", "the "), ("-", "cat"), ("+", "dog"), ("=", " sat")]
+
+
+def test_no_secret_is_printed_and_open_pages_do_not_keep_the_server_from_stopping(own_site):
+    site = own_site()
+    site.ask("a", "b")
+    link = site.link("ann")
+    secret = site.session("ann")
+    visitor = Visitor(site.port, secret)
+    visitor.ask(f"/join/{link.rpartition('/')[2]}")
+    visitor.ask("/answer", visitor.form() | PLACED)
+    streams = []
+    for _ in range(6):
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+        connection.request("GET", "/events", headers={"Cookie": f"rank_session={secret}"})
+        streams.append((connection, connection.getresponse()))
+    assert sorted(stream.status for _, stream in streams) == [200] * 4 + [429] * 2
+    first = next(stream for _, stream in streams if stream.status == 200)
+    assert first.readline() == b"event: state\n"
+    assert set(json.loads(first.readline().removeprefix(b"data: "))) == {"item", "answered", "waiting"}
+    process, started = site.process, time.monotonic()
+    assert site.stop() == ""  # neither links nor sessions nor complaints
+    assert time.monotonic() - started < 3
+    assert process.returncode == -signal.SIGTERM
+    for connection, stream in streams:
+        stream.close()
+        connection.close()
+
+
+def test_other_machines_come_only_when_told_so(tmp_path, capsys):
+    assert main(["rank", "serve", str(tmp_path / "r.sqlite"), "--host", "0.0.0.0"]) == 2
+    assert "--remote" in capsys.readouterr().err
+    assert main(["rank", "serve", str(tmp_path / "r.sqlite"), "--url", "ftp://x"]) == 2
+
+
+def test_a_port_that_is_taken_is_named(own_site, tmp_path, capsys):
+    site: Site = own_site()
+    assert main(["rank", "serve", str(tmp_path / "r.sqlite"), "--port", str(site.port)]) == 3
+    assert f"port {site.port}" in capsys.readouterr().err
