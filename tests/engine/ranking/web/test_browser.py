@@ -458,7 +458,7 @@ def test_what_a_model_wrote_is_shown_and_not_run(visit, ask, site) -> None:
     assert "<b onmouseover=window.ran=6>" in page.locator("#prompt").inner_text()
     assert page.locator(".content :is(script, img, svg, iframe, a, b, [onerror], [onload])").count() == 0
     page.get_by_role("button", name="Differences").click()
-    assert page.locator("#diff-parts").inner_text() != ""
+    page.wait_for_selector("#diff-parts :is(ins, del)")
     assert page.locator("#diff-parts").locator("script, img, svg, iframe").count() == 0
     keys(page, "Escape")
     for letter in "ABCD":
@@ -478,6 +478,7 @@ def test_differences_of_two(visit, ask, site) -> None:
     question = ask("The cat sat on the mat.", "The dog sat on the mat.")
     page = visit()
     page.get_by_role("button", name="Differences").click()
+    page.wait_for_selector("#diff-parts :is(ins, del)")
     words = sorted(page.locator("#diff-parts del, #diff-parts ins").all_inner_texts())
     assert words == ["cat", "dog"]
     assert page.locator("#diff-parts").inner_text().startswith("The ")
@@ -494,6 +495,7 @@ def test_differences_without_scripts_open_beside_the_form(visit, ask, site) -> N
     page = visit(java_script_enabled=False)
     with page.context.expect_page() as opened:
         page.get_by_role("button", name="Differences").click()
+    opened.value.wait_for_selector(".diff del")
     assert sorted(opened.value.locator(".diff del, .diff ins").all_inner_texts()) == ["cat", "dog"]
     assert site.store.votes(question) == []
 
