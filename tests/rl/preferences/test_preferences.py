@@ -216,7 +216,7 @@ def test_what_becomes_of_a_ranking_that_does_not_come_is_said_in_the_config(rank
         rankers("absent", deadline_s=0.01, on_absent="stop")([contest(["a", "b"])])
     instead = {"on_absent": "fallback", "fallback": f"{tmp_path}/rankers.py:ranker"}
     assert values(rankers("absent", deadline_s=0.01, **instead)([contest(["a", "bb"])])) == [[0.0]]
-    with pytest.raises(ConfigError, match="give all, or none"):
+    with pytest.raises(ValueError, match="give all, or none"):
         rankers("absent", **instead)
     waiting = rankers("absent")
 
