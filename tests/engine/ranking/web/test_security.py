@@ -3,17 +3,19 @@
 import asyncio
 import http.client
 import json
+import random
 import re
 import signal
 import socket
 import time
 from contextlib import closing
 from html.parser import HTMLParser
+from urllib.parse import quote
 
 import pytest
 
 from engine.cli.main import main
-from engine.ranking import Code, RankingStore, Text
+from engine.ranking import Code, Media, RankingStore, Text
 from engine.ranking.members import Members
 from engine.ranking.web.app import Form, make_app
 from engine.ranking.web.guard import HEADERS, MAX_BODY
@@ -22,6 +24,7 @@ from tests.engine.ranking.web.conftest import Site
 from tests.engine.ranking.web.visitor import Visitor
 
 PLACED = {"place_A": "1", "place_B": "2", "place_C": "3", "action": "submit"}
+PNG = b"\x89PNG\r\n\x1a\n"
 EVIL = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -35,6 +38,11 @@ EVIL = (
     "<http://x.example>",
     "[r]\n\n[r]: http://x 'y'",
     "\u202egpj.exe",
+    '```x\u202e"onclick=x\n<b>\n```',
+    "| a |\n|:-:|\n| b |",
+    "\ue000<b>\ue001",
+    "</textarea></select><script>alert(1)</script>",
+    "{{ 7 * 7 }}{% include 'x' %}",
 )
 
 
@@ -273,22 +281,31 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, tuple(sorted(name for name, _ in attrs))))
 
+    @property
+    def foreign(self):
+        """The tags that no text may make, and the attributes that those it may make do not have."""
+        made = {"p", "span", "table", "thead", "tbody", "tr", "th", "td", "pre", "code", "div", "ins", "del"}
+        ours = {"class", "id", "dir", "aria-hidden", "aria-label", "hidden", "role", "title", "aria-live"}
+        return sorted((tag, names) for tag, names in self.tags if tag not in made or not ours.issuperset(names))
+
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_what_a_model_wrote_is_shown_and_not_obeyed(site, evil):
-    """The page has the tags that it has around harmless text, but for those of Markdown."""
-    allowed = {"p", "span", "table", "thead", "tbody", "tr", "th", "td", "pre", "code", "div"}
+    """The pages have the tags that they have around harmless text, but for those of Markdown."""
     pages = []
     for text in ("harmless", evil):
-        site.ask(Text(text), Code(text, language=text), text + " ", "other", prompt=text)
-        visitor = Visitor(site.port, site.session(f"reader {time.time()}"))
+        pictures = [Media(PNG + bytes([number]), alt=text) for number in range(2)]
+        site.ask(Text(text), Code(text, language=text), text + " ", "other", *pictures, prompt=text)
+        name = text[:60] if text.isprintable() else "reader"
+        visitor = Visitor(site.port, site.session(f"{name} {time.time()}"))
         fields = visitor.form()
         visitor.ask("/draft", fields | {"note": text})
-        page = visitor.ask("/").text
-        assert evil not in page or "<" not in evil
-        pages.append([tag for tag in Page(page).tags if tag[0] not in allowed])
+        for path in ("/", f"/compare?item={fields['item']}&left=A&right=B", f"/compare?item=x&left={quote(text)}"):
+            page = visitor.ask(path).text
+            assert evil not in page or "<" not in evil
+            pages.append(Page(page).foreign)
         site.clear()
-    assert pages[0] == pages[1]
+    assert pages[:3] == pages[3:]
 
 
 def test_hidden_characters_are_spelled_out():
@@ -301,6 +318,32 @@ def test_hidden_characters_are_spelled_out():
 
 def test_the_differences_of_two_texts_are_words():
     assert word_diff("the cat sat", "the dog sat") == [("=", "the "), ("-", "cat"), ("+", "dog"), ("=", " sat")]
+    assert word_diff("a b\n c", "a  b") == [("=", "a "), ("-", "b\n c"), ("+", " b")]
+    assert word_diff("", "x") == [("+", "x")] and word_diff("x", "x") == [("=", "x")]
+
+
+@pytest.mark.parametrize(("most", "steps"), [(10**6, 10**6), (10**6, 20), (4, 10**6), (0, 0)])
+def test_the_differences_hold_both_texts_however_they_are_found(monkeypatch, most, steps):
+    monkeypatch.setattr("engine.ranking.web.show.MOST_PAIRS", most)
+    monkeypatch.setattr("engine.ranking.web.show.MOST_STEPS", steps)
+    chance = random.Random(0)
+    for _ in range(500):
+        left, right = ("".join(chance.choices("ab c\n.", k=chance.randrange(30))) for _ in range(2))
+        parts = word_diff(left, right)
+        assert "".join(text for op, text in parts if op != "+") == left
+        assert "".join(text for op, text in parts if op != "-") == right
+        assert all(text for _, text in parts)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("so " * 33_000, "no " + "so " * 33_000), ("a b " * 1200, "b b a " * 800), ("so\n" * 33_000, "no\n" * 40_000)],
+)
+def test_texts_that_repeat_themselves_are_compared_soon(left, right):
+    """The number of comparisons would be their product, of hours."""
+    started = time.process_time()
+    assert word_diff(left, right)
+    assert time.process_time() - started < 10
 
 
 def test_no_secret_is_printed_and_open_pages_do_not_keep_the_server_from_stopping(own_site):
