@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from engine.errors import InputError, UnknownName
-from engine.ranking.desk import Desk
+from engine.ranking.desk import Assigned, Desk
 from engine.ranking.members import SESSION_S, Annotator, Members
 from engine.ranking.store import RankingStore
 from engine.ranking.web.entries import Entries, ranking_of, read, skipped
@@ -34,6 +34,7 @@ MOST_STREAMS = 4
 MOST_SESSIONS = 10_000
 MAX_AGE = "private, max-age=31536000, immutable"
 _RANGE = re.compile(r"bytes=(\d{1,9})-(\d{0,9})")
+_ITEM = re.compile(r"[0-9a-f]{24}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NOT_SIGNED_IN = "Open the link that you were given: it signs you in."
 
@@ -107,7 +108,7 @@ class Form:
     def compare(self, request: Request) -> Response:
         annotator, _ = self.who(request)
         asked = request.query_params
-        assigned = self.desk.assigned(annotator, asked.get("item", ""))
+        assigned = self._assigned(annotator, asked)
         letters = [asked.get(side, "") for side in ("left", "right")]
         if unknown := [letter for letter in letters if letter not in assigned.candidates]:
             raise InputError(f"no candidate {unknown[0]!r:.20}", allowed=", ".join(assigned.candidates))
@@ -137,18 +138,24 @@ class Form:
         return PlainTextResponse("ok\n")
 
     async def events(self, request: Request) -> Response:
-        annotator, _ = await run_in_threadpool(self.who, request)
+        annotator, secret = await run_in_threadpool(self.who, request)
         if self.streams[annotator.id] >= MOST_STREAMS:
-            raise HTTPException(429, "Too many open pages.")
-        return StreamingResponse(self._states(annotator), media_type="text/event-stream")
+            raise HTTPException(429, "Too many open pages.", {"Retry-After": "3"})
+        return StreamingResponse(self._states(annotator, secret), media_type="text/event-stream")
 
-    async def _states(self, annotator: Annotator) -> AsyncIterator[str]:
-        """What lies before the annotator, whenever it changes; a comment now and then, so that nobody hangs up."""
+    async def _states(self, annotator: Annotator, secret: str) -> AsyncIterator[str]:
+        """What lies before the annotator, whenever it changes, while they are signed in; a comment now and then, so
+        that nobody hangs up."""
+        if self.streams[annotator.id] >= MOST_STREAMS:  # others that were let in meanwhile were not counted yet
+            return
         self.streams[annotator.id] += 1
         last, silent = "", 0.0
         try:
             while not self.stopping.is_set():
-                state = json.dumps(await run_in_threadpool(self._state, annotator))
+                found = await run_in_threadpool(self._state, annotator, secret)
+                if found is None:
+                    return
+                state = json.dumps(found)
                 if state != last:
                     yield f"event: state\ndata: {state}\n\n"
                 elif silent >= BEAT_S:
@@ -162,7 +169,9 @@ class Form:
         finally:
             self.streams[annotator.id] -= 1
 
-    def _state(self, annotator: Annotator) -> dict[str, Any]:
+    def _state(self, annotator: Annotator, secret: str) -> dict[str, Any] | None:
+        if self.members.signed_in(secret) is None:  # revoked since
+            return None
         progress = self.desk.progress(annotator)
         return {"item": self.desk.peek(annotator), "answered": progress.answered, "waiting": progress.waiting}
 
@@ -177,8 +186,15 @@ class Form:
                 raise HTTPException(403, "The form is not of this session. Open the page again.")
             return await run_in_threadpool(then, annotator, secret, dict(fields))
 
+    def _assigned(self, annotator: Annotator, fields: Mapping[str, Any]) -> Assigned:
+        """The question that is meant. Raises UnknownName; of what is no id no database is asked: some take no NUL."""
+        item = str(fields.get("item", ""))
+        if not _ITEM.fullmatch(item):
+            raise UnknownName("question", item[:40], [], next_step="go back to the form's first page")
+        return self.desk.assigned(annotator, item)
+
     def _answer(self, annotator: Annotator, secret: str, fields: Mapping[str, Any]) -> Response:
-        assigned = self.desk.assigned(annotator, str(fields.get("item", "")))
+        assigned = self._assigned(annotator, fields)
         entries: Entries | None = None
         try:
             entries = read(fields, assigned)
@@ -194,7 +210,7 @@ class Form:
         return _redirect("" if receipt == "kept" else receipt)
 
     def _draft(self, annotator: Annotator, secret: str, fields: Mapping[str, Any]) -> Response:
-        assigned = self.desk.assigned(annotator, str(fields.get("item", "")))
+        assigned = self._assigned(annotator, fields)
         is_kept = self.desk.save_draft(annotator, assigned.question, read(fields, assigned).draft())
         return Response(status_code=204 if is_kept else 409)
 

@@ -15,6 +15,7 @@ from engine.ranking.web.limits import Buckets
 
 COOKIE = "rank_session"
 MAX_BODY = 64 << 10
+MAX_URL, MAX_HEAD = 8 << 10, 32 << 10
 _TOO_LONG = f"The body is longer than {MAX_BODY} bytes."
 SAFE = frozenset({"GET", "HEAD"})
 METHODS = SAFE | {"POST"}
@@ -78,6 +79,10 @@ class Guard:
         host = headers.get("host", "")
         if scope["method"] not in METHODS:
             return _answer(405, "This is not done here.")
+        if len(scope["path"]) + len(scope["query_string"]) > MAX_URL:
+            return _answer(414, f"The address is longer than {MAX_URL} characters.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD:
+            return _answer(431, f"The headers are longer than {MAX_HEAD} bytes.")
         if _name(host) not in self.hosts:
             return _answer(421, "This server does not answer to that name.")
         if scope["method"] not in SAFE and not _is_own(headers, host):
