@@ -126,7 +126,7 @@ class Desk:
 
     def undo(self, annotator: Annotator) -> str | None:
         """Take the annotator's last answer back; its question lies before them again, as they had ranked it.
-        None where there is none, or where it was used already."""
+        None where there is none, or where it was used already, or where the question was withdrawn since."""
         now = self.store.clock()
         with self.store.database.writing() as connection:
             last = _last(connection, annotator)
@@ -247,15 +247,19 @@ def _answered(connection: Connection, annotator: Annotator, question: str, form:
 
 
 def _last(connection: Connection, annotator: Annotator) -> RowMapping | None:
-    """The annotator's last answer, if nobody has used it yet."""
+    """The annotator's last answer, if nobody has used it yet, and if it is still asked or was until it had all."""
     chosen = (
-        select(answers, questions.c.taken)
+        select(answers, questions.c.taken, questions.c.is_open, questions.c.votes)
         .join(questions, questions.c.id == answers.c.question)
         .where(answers.c.annotator == annotator.id, answers.c.undone.is_(None))
         .order_by(answers.c.seq.desc())
     )
     row = connection.execute(chosen).mappings().first()
-    return None if row is None or (row["taken"] is not None and not row["is_late"]) else row
+    if row is None or row["is_late"]:
+        return row
+    is_asked = row["is_open"] or counted(connection, row["question"]) >= row["votes"]
+    is_used = row["taken"] is not None and row["at"] <= row["taken"]
+    return None if is_used or not is_asked else row
 
 
 def _assigned(connection: Connection, annotator: Annotator, row: RowMapping) -> Assigned:

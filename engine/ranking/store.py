@@ -51,7 +51,7 @@ class RankingStore:
             found = [vote for vote in _votes(connection, question) if not vote.is_late]
         if len(found) < asked["votes"] or any(self.clock() - vote.at < for_s for vote in found):
             return None
-        if asked["taken"] is not None:
+        if asked["taken"] is not None and all(vote.at <= asked["taken"] for vote in found):
             return found
         with self.database.writing() as connection:  # nobody may have taken an answer back in between
             found = [vote for vote in _votes(connection, question) if not vote.is_late]
@@ -108,7 +108,7 @@ def _insert(connection: Connection, question: Question, now: float, deadline: fl
             id=question.id,
             original=question.original,
             repeat=question.repeat,
-            prompt=question.prompt,
+            prompt=_storable(question.prompt),
             mode=question.mode,
             k=question.k,
             votes=question.votes,
@@ -123,6 +123,11 @@ def _insert(connection: Connection, question: Question, now: float, deadline: fl
     for sha256, media in question.blobs.items():
         if connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256)).first() is None:
             connection.execute(insert(blobs).values(sha256=sha256, mime=media.mime, data=media.data))
+
+
+def _storable(text: str) -> str:
+    """The text without what not every database can hold: half a character of UTF-16, and NUL."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
 
 
 def _row(connection: Connection, question: str) -> RowMapping:

@@ -1,6 +1,7 @@
 """Facts of leases, drafts, answers and undo: what lies before whom, and that nothing said is lost."""
 
-import threading
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -26,8 +27,8 @@ def clock():
 
 
 @pytest.fixture
-def store(tmp_path, clock):
-    with RankingStore(tmp_path / "rankings.sqlite", clock=clock) as store:
+def store(where, clock):
+    with RankingStore(where, clock=clock) as store:
         yield store
 
 
@@ -163,12 +164,12 @@ def test_an_answer_that_was_used_cannot_be_taken_back(store, desk, people, clock
     assert len(store.votes()) == 1
 
 
-def test_a_draft_is_there_after_the_store_was_opened_again(store, desk, people, tmp_path):
+def test_a_draft_is_there_after_the_store_was_opened_again(store, desk, people, where):
     ann = people[0]
     question = asked(store)
     one = desk.next(ann).candidates["A"][0]
     assert desk.save_draft(ann, question, entries_of({one: 1}, note="so far", all_bad=True))
-    with RankingStore(tmp_path / "rankings.sqlite", clock=store.clock) as again:
+    with RankingStore(where, clock=store.clock) as again:
         assert Desk(again).next(ann).entries == {"places": {one: 1}, "note": "so far", "all_bad": True}
 
 
@@ -198,30 +199,77 @@ def test_progress_counts_what_waits_and_takes_the_median_of_the_last_answers(sto
     assert (found.answered, found.waiting, found.seconds_each) == (3, 1, 20)
 
 
-def test_exactly_the_wanted_number_of_answers_under_threads(tmp_path):
-    """Eight annotators, two windows each, 20 questions of three answers: 60 count, from 60 different pairs."""
-    with RankingStore(tmp_path / "rankings.sqlite") as store:
-        desk, members = Desk(store, lease_s=0.01), Members(store)  # leases that end at once make them collide
-        for number in range(20):
+def test_an_answer_to_what_was_withdrawn_stays(store, desk, people):
+    """Taken back it would be asked of everyone again, and nobody waits for it."""
+    ann, bob = people[:2]
+    question = asked(store, votes=2)
+    answer(desk, ann)
+    assert desk.can_undo(ann)
+    store.withdraw(question)
+    assert not desk.can_undo(ann) and desk.undo(ann) is None
+    assert len(store.votes()) == 1 and desk.next(bob) is None and store.counts()["open"] == 0
+
+
+def test_an_old_draft_does_not_come_back_after_the_answer(store, desk, people):
+    ann = people[0]
+    question = asked(store)
+    answer(desk, ann)
+    assert not desk.save_draft(ann, question, entries_of({}, note="old"))
+    desk.undo(ann)
+    assert desk.next(ann).entries["note"] == ""
+
+
+RACER = """
+import sys, threading
+from engine.ranking import Ranking, RankingStore
+from engine.ranking.desk import Desk
+from engine.ranking.members import Members
+
+where, window, *secrets = sys.argv[1:]
+faults = []
+with RankingStore(where) as store:
+    desk = Desk(store, lease_s=0.01)  # leases that end at once make them collide
+
+    def work(who, window):
+        try:
+            while (assigned := desk.next(who)) is not None:
+                ids = [one for one, _ in assigned.candidates.values()]
+                desk.submit(who, assigned.question, f"{assigned.question}/{who.id}/{window}", Ranking([ids]))
+        except Exception as error:
+            faults.append(error)
+
+    who = [Members(store).signed_in(secret) for secret in secrets]
+    threads = [threading.Thread(target=work, args=(one, f"{window}{i}")) for one in who for i in range(2)]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+sys.exit(repr(faults) if faults else 0)
+"""
+
+
+def test_exactly_the_wanted_number_of_answers_under_threads_and_processes(where):
+    """Eight annotators, each with two windows in each of two processes: of 30 questions, of three answers each, 90
+    count, from 90 different pairs."""
+    with RankingStore(where) as store:
+        members = Members(store)
+        secrets = [members.sign_in(members.invite(f"one {i}"))[1] for i in range(8)]
+        for number in range(30):
             asked(store, f"question {number}", votes=3)
-        faults = []
-
-        def work(who, window):
-            try:
-                while (assigned := desk.next(who)) is not None:
-                    ids = [one for one, _ in assigned.candidates.values()]
-                    desk.submit(who, assigned.question, f"{assigned.question}/{who.id}/{window}", Ranking([ids]))
-            except Exception as error:
-                faults.append(error)
-
-        who = [members.sign_in(members.invite(f"one {i}"))[0] for i in range(8)]
-        threads = [threading.Thread(target=work, args=(one, window)) for one in who for window in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        racers = [
+            subprocess.Popen([sys.executable, "-c", RACER, where, window, *secrets], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for window in "ab"
+        ]  # fmt: skip
+        assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 2
+        for racer in racers:
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+        assert [racer.communicate(timeout=60)[1] for racer in racers] == ["", ""]
         votes = store.votes()
-    assert faults == []
-    assert Counter(vote.question for vote in votes if not vote.is_late) == dict.fromkeys({v.question for v in votes}, 3)
-    assert len({vote.question for vote in votes}) == 20
+        assert store.counts()["open"] == 0
+    count = Counter(vote.question for vote in votes if not vote.is_late)
+    assert sorted(count.values()) == [3] * 30
     assert len({(vote.question, vote.annotator) for vote in votes}) == len(votes)

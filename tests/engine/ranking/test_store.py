@@ -1,24 +1,31 @@
 """Facts of a ranking store: questions by content, media by their bytes, databases that are none, other processes."""
 
-import shutil
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from engine.errors import DataError, InputError, UnknownName
 from engine.ranking import Media, Ranking, RankingStore
 from engine.ranking.desk import Desk
 from engine.ranking.members import Members
 from engine.ranking.question import Question, candidate_id
+from engine.ranking.tables import metadata
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(where):
+    with RankingStore(where) as store:
+        yield store
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A store that is a file."""
     with RankingStore(tmp_path / "rankings.sqlite") as store:
         yield store
 
@@ -85,6 +92,42 @@ def test_putting_again_keeps_answers_and_more_votes_ask_further(store):
         store.settled("nothing")
 
 
+def test_more_votes_after_the_first_were_used_can_be_taken_back_until_they_are_used_too(where):
+    now = [1000.0]
+    with RankingStore(where, clock=lambda: now[0]) as store:
+        desk, members = Desk(store), Members(store)
+        ann, bob = (members.sign_in(members.invite(name))[0] for name in ("ann", "bob"))
+        asked = store.put(Question("q", ("a", "b")))
+        ids = [one for one, _ in desk.next(ann).candidates.values()]
+        desk.submit(ann, asked, "form of ann", Ranking([ids]))
+        now[0] += 1
+        assert len(store.settled(asked)) == 1
+        store.put(Question("q", ("a", "b"), votes=2))
+        desk.next(bob)
+        now[0] += 1
+        desk.submit(bob, asked, "form of bob", Ranking([ids]))
+        assert store.settled(asked, for_s=2) is None
+        assert not desk.can_undo(ann) and desk.undo(bob) == asked
+        desk.submit(bob, asked, "again of bob", Ranking([ids]))
+        now[0] += 2
+        assert len(store.settled(asked, for_s=2)) == 2
+        assert not desk.can_undo(bob)
+
+
+def test_texts_that_no_database_holds_are_kept_as_far_as_they_can_be(store):
+    """Half a character of UTF-16, and NUL."""
+    asked = store.put(Question("q\ud800\x00", ("a\ud800", "b\x00", "c")))
+    desk, members = Desk(store), Members(store)
+    ann = members.sign_in(members.invite("ann"))[0]
+    assigned = desk.next(ann)
+    assert assigned.question == asked and assigned.prompt == "q?\ufffd"
+    assert {shown["text"] for _, shown in assigned.candidates.values()} == {"a\ud800", "b\x00", "c"}
+    note = Ranking([[one for one, _ in assigned.candidates.values()]], note="\x00\ud800")
+    desk.save_draft(ann, asked, {"places": {}, "note": "\x00\ud800", "all_bad": False})
+    assert desk.submit(ann, asked, "form", note) == "kept"
+    assert store.votes()[0].ranking == note
+
+
 def test_gold_and_further_showings_come_with_the_votes(store):
     desk, members = Desk(store), Members(store)
     ann = members.sign_in(members.invite("ann"))[0]
@@ -100,14 +143,14 @@ def test_gold_and_further_showings_come_with_the_votes(store):
     assert first.candidates == {a: "a", b: "b"} and first.prompt == "q"
 
 
-def test_links_are_kept_as_hashes_and_end_when_they_are_revoked(store, tmp_path):
+def test_links_are_kept_as_hashes_and_end_when_they_are_revoked(store):
     members = Members(store)
     first, second = members.invite("ann"), members.invite("ann")
     who, secret = members.sign_in(first)
     assert members.sign_in(second)[0] == who == members.signed_in(secret)
-    store.close()
-    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert not any(one.encode() in kept for one in (first, second, secret))
+    with store.database.reading() as connection:
+        kept = repr([connection.execute(select(table)).all() for table in metadata.sorted_tables])
+    assert "ann" in kept and not any(one in kept for one in (first, second, secret))
     members.revoke("ann")
     assert members.sign_in(first) is None and members.signed_in(secret) is None
     with pytest.raises(UnknownName, match="bob"):
@@ -117,9 +160,9 @@ def test_links_are_kept_as_hashes_and_end_when_they_are_revoked(store, tmp_path)
             members.invite(name)
 
 
-def test_a_session_ends_after_its_time(tmp_path):
+def test_a_session_ends_after_its_time(where):
     now = [0.0]
-    with RankingStore(tmp_path / "rankings.sqlite", clock=lambda: now[0]) as store:
+    with RankingStore(where, clock=lambda: now[0]) as store:
         members = Members(store)
         who, secret = members.sign_in(members.invite("ann"))
         now[0] = 30 * 24 * 3600 - 1
@@ -128,28 +171,26 @@ def test_a_session_ends_after_its_time(tmp_path):
         assert members.signed_in(secret) is None
 
 
-def test_the_file_is_for_its_owner_and_writes_ahead(store, tmp_path):
+def test_the_file_is_for_its_owner_and_writes_ahead(file, tmp_path):
     path = tmp_path / "rankings.sqlite"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with store.database.reading() as connection:
+    with file.database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
 
-def test_two_stores_of_one_process_lose_nothing_when_another_process_closes_its_own(store, tmp_path):
+def test_two_stores_of_one_process_lose_nothing_when_another_process_closes_its_own(file, tmp_path):
     """Were the file opened beside SQLite, closing it would drop SQLite's locks; the other process would take itself for
     the last, and remove the log into which this one goes on writing."""
     with RankingStore(tmp_path / "rankings.sqlite") as second:
         visit = (
             "import sys; from engine.ranking import RankingStore as S\nwith S(sys.argv[1]) as one: print(one.counts())"
         )
-        for number, one in enumerate([store, second, store], 1):
+        for number, one in enumerate([file, second, file], 1):
             one.put(Question(f"Which, the {number}.?", ("sand", "dusk")))
-            done = subprocess.run(
-                [sys.executable, "-c", visit, store.where], capture_output=True, text=True, check=True
-            )
-            assert done.stdout.strip() == str(store.counts())
-            assert store.counts()["questions"] == number
+            done = subprocess.run([sys.executable, "-c", visit, file.where], capture_output=True, text=True, check=True)
+            assert done.stdout.strip() == str(file.counts())
+            assert file.counts()["questions"] == number
 
 
 def test_a_file_that_is_no_store_and_a_folder_that_is_not_there_are_named(tmp_path):
@@ -161,41 +202,3 @@ def test_a_file_that_is_no_store_and_a_folder_that_is_not_there_are_named(tmp_pa
         RankingStore(tmp_path / "nowhere" / "rankings.sqlite")
     with pytest.raises(InputError, match="no database URL"):
         RankingStore("://")
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """The URL of a PostgreSQL of the test's own, where one is installed."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'trace-engine[postgres]'")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found or shutil.which("runuser") is None:
-        pytest.skip("there is no PostgreSQL here")
-    folder, binaries = tmp_path_factory.mktemp("postgres"), found[-1].parent
-    shutil.chown(folder, "postgres")
-    for parent in folder.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    as_postgres = ["runuser", "-u", "postgres", "--"]
-    subprocess.run([*as_postgres, binaries / "initdb", "-D", folder / "data", "-A", "trust"], check=True,
-                   capture_output=True)  # fmt: skip
-    control = [*as_postgres, binaries / "pg_ctl", "-D", folder / "data", "-w"]
-    subprocess.run([*control, "-o", f"-c listen_addresses='' -k {folder}", "-l", folder / "log", "start"], check=True,
-                   capture_output=True)  # fmt: skip
-    yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
-
-
-def test_postgresql_serves_as_well(postgres):
-    with RankingStore(postgres) as store:
-        desk, members = Desk(store), Members(store)
-        ann, bob = (members.sign_in(members.invite(name))[0] for name in ("ann", "bob"))
-        asked = store.put(Question("q", ("a", Media(PNG)), votes=2))
-        for who in (ann, bob):
-            ids = sorted(one for one, _ in desk.next(who).candidates.values())
-            assert desk.save_draft(who, asked, {"places": {}, "note": "", "all_bad": False})
-            assert desk.submit(who, asked, f"form {who.name}", Ranking([[one] for one in ids])) == "kept"
-            assert desk.submit(who, asked, f"form {who.name}", Ranking([ids])) == "again"
-        assert desk.undo(bob) == asked and store.settled(asked) is None
-        assert desk.submit(bob, asked, "once more", Ranking([ids])) == "kept"
-        assert [vote.annotator for vote in store.settled(asked)] == ["ann", "bob"]
-        assert store.blob(Media(PNG).sha256) == ("image/png", PNG)
-        assert desk.progress(ann).answered == 1
