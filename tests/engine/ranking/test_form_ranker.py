@@ -2,17 +2,20 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
+from urllib.request import urlopen
 
 import pytest
 
-from engine.errors import InputError, UnknownName
+from engine.errors import EnvironmentMissing, InputError, UnknownName
 from engine.ranking import FormRanker, Ranking, RankingStore, RecordedRanker
 from engine.ranking.desk import Desk
 from engine.ranking.members import Members
-from engine.ranking.web.server import running
+from engine.ranking.web.server import PORT, running
 
 
 @pytest.fixture
@@ -154,3 +157,41 @@ def test_a_form_ends_with_who_started_it_and_is_found_until_then(where):
     ranker.close()
     with RankingStore(where) as store:
         assert running(store) is None
+
+
+def test_another_port_serves_where_the_usual_one_is_taken_and_a_port_that_was_asked_for_is_insisted_on(where):
+    lines = []
+    with closing(socket.socket()) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else has it: as good
+            taken.bind(("127.0.0.1", PORT))
+            taken.listen()
+        ranker = FormRanker(where, annotators=["ann"], tell=lines.append)
+        ranker.ask({1: "a", 2: "b"})
+        [line] = lines
+        url = line.removeprefix("ann ranks at ").partition("/join/")[0]
+        assert url != f"http://127.0.0.1:{PORT}"
+        with urlopen(f"{url}/health") as page:
+            assert page.read() == b"ok\n"
+        ranker.close()
+    with pytest.raises(OSError, match="refused"):
+        urlopen(f"{url}/health")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        ranker = FormRanker(where, port=taken.getsockname()[1], tell=lines.append)
+        with pytest.raises(EnvironmentMissing, match=r"exit 3"):
+            ranker.ask({1: "a", 2: "c"})
+        ranker.close()
+
+
+def test_another_process_that_asks_the_same_finds_what_was_answered_in_whatever_order_it_asks(where):
+    first = FormRanker(where, settle_s=0, is_served=False)
+    ticket = first.ask({"x": "a", "y": "b", "z": "c"}, question="q")
+    assert first.gather([ticket], deadline_s=0.1, on_absent="skip") == [None]
+    first.close()
+    with RankingStore(where) as store:
+        again = FormRanker(where, settle_s=0, is_served=False)
+        assert again.ask({3: "c", 2: "b", 1: "a"}, question="q") == ticket
+        rank(store, sign_in(store), [["c", "a"], "b"])
+        [found] = again.gather([ticket])
+        assert [set(tier) for tier in found.tiers] == [{3, 1}, {2}]
+        again.close()

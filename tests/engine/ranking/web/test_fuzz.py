@@ -2,13 +2,14 @@
 
 import http.client
 import random
+import socket
 from collections import Counter
-from contextlib import closing
+from contextlib import suppress
 from urllib.parse import quote, urlencode
 
 import pytest
 
-from engine.ranking.web.guard import COOKIE
+from engine.ranking.web.guard import COOKIE, MAX_BODY
 from tests.engine.ranking.web.visitor import Visitor
 
 COUNT = 10_000
@@ -130,6 +131,18 @@ class Fuzz:
             headers[self.random.choice([*HEADERS, "Host", "Origin"])] = self.garbage()
         return method, path.replace(" ", "%20"), body, headers
 
+    def bytes(self):
+        """A request of which some bytes are others, or are missing."""
+        method, path, body, headers = self.request()
+        lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {headers[name]}" for name in headers)]
+        lines += [] if body is None else [f"Content-Length: {len(body)}"]
+        data = bytearray("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + (body or b""))
+        for _ in range(self.random.randrange(1, 5)):
+            at = self.random.randrange(min(len(data), 300))
+            self.random.choice([data.pop, lambda at: data.insert(at, self.random.randrange(256)),
+                                lambda at: data.__setitem__(at, self.random.randrange(256))])(at)  # fmt: skip
+        return bytes(data[: self.random.choice([None, None, self.random.randrange(len(data))])])
+
     def garbage(self):
         return "".join(chr(self.random.randrange(33, 256)) for _ in range(self.random.randrange(1, 40)))
 
@@ -143,7 +156,11 @@ def test_no_request_is_a_fault_of_the_server(own_site, count):
     forms = [(visitor.secret, visitor.form()) for visitor in visitors]
     known = [value for _, form in forms for value in form.values()] + ["form.js", "form.css", "0" * 64]
     fuzz = Fuzz(SEED, site.port, forms, known)
-    statuses = Counter(status(site.port, *fuzz.request()) for _ in range(count))
+    lines = [Line(site.port) for _ in range(8)]
+    statuses = Counter(fuzz.random.choice(lines).status(*fuzz.request()) for _ in range(count))
+    statuses.update(status_of_bytes(site.port, fuzz.bytes()) for _ in range(count // 20))
+    for line in lines:
+        line.connection.close()
     faults = {code: n for code, n in statuses.items() if code >= 500 or code < 200}
     assert not faults, statuses
     assert {200, 303, 403, 404, 405, 413, 421, 422} <= statuses.keys()  # it came to all of them
@@ -155,18 +172,43 @@ def test_no_request_is_a_fault_of_the_server(own_site, count):
         assert set(vote.ranking.ids) == set(vote.candidates)
 
 
-def status(port, method, path, body, headers):
-    """The status of one request on a connection of its own; 400 where it could not even be sent."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-        try:
-            connection.request(method, path, body, headers)
-        except (ValueError, http.client.InvalidURL):
-            return 400
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the server had seen enough
-        try:
-            with connection.getresponse() as found:
-                found.read()
-                return found.status
-        except (ConnectionError, http.client.BadStatusLine):
-            return 413
+class Line:
+    """A connection that is kept, and made anew where the server hung up."""
+
+    def __init__(self, port):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def status(self, method, path, body, headers):
+        """The status of one request; 400 where it could not even be sent, 413 where the server hung up on a long one,
+        0 where it hung up twice on a short one."""
+        for _ in range(2):
+            try:
+                self.connection.request(method, path, body, headers)
+            except (ValueError, http.client.InvalidURL):
+                self.connection.close()
+                return 400
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # the server had seen enough
+            try:
+                with self.connection.getresponse() as found:
+                    found.read()
+                    return found.status
+            except (OSError, http.client.HTTPException):
+                self.connection.close()
+        return 413 if body and len(body) > MAX_BODY else 0
+
+
+def status_of_bytes(port, data):
+    """The status of the first answer to the bytes; 400 where the server hung up on them without one."""
+    said = b""
+    with (
+        suppress(ConnectionError),
+        socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+    ):
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        while part := connection.recv(65_536):
+            said += part
+            if said[9:12].isdigit():
+                break
+    return int(said[9:12]) if said else 400
