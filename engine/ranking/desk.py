@@ -126,7 +126,8 @@ class Desk:
 
     def undo(self, annotator: Annotator) -> str | None:
         """Take the annotator's last answer back; its question lies before them again, as they had ranked it.
-        None where there is none, or where it was used already, or where the question was withdrawn since."""
+        None where there is none, where it was used already, and where nobody asks any more: it came late, or the
+        question was withdrawn since."""
         now = self.store.clock()
         with self.store.database.writing() as connection:
             last = _last(connection, annotator)
@@ -134,8 +135,7 @@ class Desk:
                 return None
             question = last["question"]
             connection.execute(update(answers).where(answers.c.seq == last["seq"]).values(undone=now))
-            if not last["is_late"]:
-                connection.execute(update(questions).where(questions.c.id == question).values(is_open=True))
+            connection.execute(update(questions).where(questions.c.id == question).values(is_open=True))
             # Before what else they have, and of no time: it was seen long ago.
             connection.execute(delete(leases).where(leases.c.annotator == annotator.id))
             _lease(connection, annotator, question, now, now + self.lease_s)
@@ -247,7 +247,7 @@ def _answered(connection: Connection, annotator: Annotator, question: str, form:
 
 
 def _last(connection: Connection, annotator: Annotator) -> RowMapping | None:
-    """The annotator's last answer, if nobody has used it yet, and if it is still asked or was until it had all."""
+    """The annotator's last answer, if it counts, nobody has used it yet, and it is asked or was until it had all."""
     chosen = (
         select(answers, questions.c.taken, questions.c.is_open, questions.c.votes)
         .join(questions, questions.c.id == answers.c.question)
@@ -256,7 +256,7 @@ def _last(connection: Connection, annotator: Annotator) -> RowMapping | None:
     )
     row = connection.execute(chosen).mappings().first()
     if row is None or row["is_late"]:
-        return row
+        return None
     is_asked = row["is_open"] or counted(connection, row["question"]) >= row["votes"]
     is_used = row["taken"] is not None and row["at"] <= row["taken"]
     return None if is_used or not is_asked else row

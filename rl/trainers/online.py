@@ -101,7 +101,9 @@ class OnlineTrainer(Loop):
             self.windows,
             self._check_stop,
         )
-        groups = self.method.prepare(self.batches.next(), lent)
+        batch = self.batches.next()
+        self.is_whole = False  # the source stands behind a batch that has taught nothing yet
+        groups = self.method.prepare(batch, lent)
         if self.config.control == "shuffled_rewards":
             self._shuffle(groups)
         window = Window(

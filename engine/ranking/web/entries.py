@@ -12,7 +12,7 @@ from engine.ranking.desk import Assigned, entries_of
 from engine.ranking.ranking import Ranking
 
 MAX_NOTE = 2000
-REASONS = {"cannot tell": "cannot tell", "broken": "broken", "offensive": "offensive", "other": "other"}
+REASONS = frozenset({"cannot tell", "broken", "offensive", "other"})
 _PLACE = re.compile(r"[1-9]")
 _FORM = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
@@ -48,8 +48,8 @@ def read(fields: Mapping[str, Any], assigned: Assigned) -> Entries:
     form = texts.get("form_id", "")
     if not _FORM.fullmatch(form):
         raise InputError("the form has no number of its own", next_step="open the page again")
-    reason = REASONS.get(texts.get("reason", ""), "other")
-    return Entries(form, places, note, texts.get("all_bad") == "on", reason)
+    reason = texts.get("reason", "")
+    return Entries(form, places, note, texts.get("all_bad") == "on", reason if reason in REASONS else "other")
 
 
 def ranking_of(entries: Entries, assigned: Assigned) -> Ranking:
@@ -72,7 +72,7 @@ def skipped(entries: Entries, assigned: Assigned) -> Ranking:
 def _check(assigned: Assigned, tiers: list[list[str]], rest: list[str]) -> None:
     placed = sum(map(len, tiers))
     letters = ", ".join(assigned.letters[one] for one in rest)
-    if assigned.mode == "best" and (placed != 1):
+    if assigned.mode == "best" and placed != 1:
         raise InputError(f"{placed} are marked as the best. Choose one.")
     if assigned.mode in ("full", "pair") and rest:
         raise InputError(f"Not placed yet: {letters}.")

@@ -25,10 +25,9 @@ STATIC = {
     "vendor/Sortable.min.js": "text/javascript; charset=utf-8",
 }
 NOTICES = {
-    "kept": "Your answer is kept.",
     "late": "Your answer is kept. The question had all its answers already, so it counts in the statistics alone.",
     "again": "You had answered that question already; your first answer stands.",
-    "used": "Your last answer has been used already and cannot be taken back.",
+    "used": "Your last answer has been used already, or nobody asks any more: it cannot be taken back.",
     "gone": "That question is no longer before you.",
 }
 

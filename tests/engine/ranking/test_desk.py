@@ -87,6 +87,7 @@ def test_a_late_answer_is_kept_and_does_not_count(store, desk, people, clock):
     assert desk.submit(ann, question, "late", Ranking([ids])) == "late"
     assert [(vote.annotator, vote.is_late) for vote in store.votes()] == [("bob", False), ("ann", True)]
     assert [vote.annotator for vote in store.settled(question)] == ["bob"]
+    assert desk.undo(ann) is None and len(store.votes()) == 2  # nobody would be asked again
 
 
 def test_an_answer_after_the_lease_counts_where_one_is_still_wanted(store, desk, people, clock):

@@ -200,6 +200,30 @@ def test_a_stop_file_ends_the_step_with_75(tiny_config: dict[str, Any], tmp_path
     assert not (run / "STOP").exists()
 
 
+def test_a_stop_while_a_ranking_is_awaited_loses_nothing(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """The batch that was asked about is asked about again: a run that was stopped so ends where another does."""
+    run, file = tmp_path / "run", tmp_path / "rankers.py"
+    program = (
+        "import pathlib\nfrom engine.ranking import ProgramRanker\n\n\nclass Slow(ProgramRanker):\n    asked = 0\n\n"
+        "    def poll(self, ticket):\n        self.asked += 1\n        if self.asked > 12:\n"
+        f"            pathlib.Path({str(run / 'STOP')!r}).touch()\n            return None\n"
+        "        return super().poll(ticket)\n\n\n"
+        "def sevens(items, question):\n    return {{one: text.count('7') for one, text in items.items()}}\n\n\n"
+        "ranker = {kind}(sevens)\n"
+    )
+    preference = {"kind": "ranker", "ranker": f"{file}:ranker"}
+    tiny_config |= {"method": {"kind": "spo", "preference": preference, "queue": 4}, "rewards": []}
+    tiny_config["trainer"] |= {"eval_every": 0, "steps": 6, "save_every": 2}
+    file.write_text(program.format(kind="ProgramRanker"), encoding="utf-8")
+    whole = train(tiny_config, tmp_path / "whole")
+    file.write_text(program.format(kind="Slow"), encoding="utf-8")
+    with pytest.raises(Stopped, match="STOP"):
+        train(tiny_config, run)  # four questions a batch, so in the fourth
+    assert [p.name for p in checkpoint.steps(run / "checkpoints")][-1] == "step-000002"
+    file.write_text(program.format(kind="ProgramRanker"), encoding="utf-8")
+    assert weights(train(tiny_config, run, resume=True)) == weights(whole)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_learning_rates(schedule: str) -> None:
     config = TrainerConfig.model_validate({"steps": 12, "lr": 0.1, "warmup_steps": 2, "schedule": schedule})
