@@ -174,15 +174,18 @@ def test_what_the_other_needs_is_passed_on_and_its_fault_does_not_lose_the_merge
         wrapped.propose(state(history[:1]), 3)
 
 
+PARTS = "abcd"
+
+
 @trace.node
-def answer(kind, a, b):
-    """Of two kinds of examples each has a part that makes it right; the other part alone spoils what it had."""
-    own, other = (a, b) if kind == "a" else (b, a)
-    return 1.0 if own == "right" else 0.0 if other == "right" else 0.5
+def answer(kind, *parts):
+    """Of each kind of examples one part makes it right; right parts of others alone spoil what it had."""
+    right = {name for name, value in zip(PARTS, parts, strict=True) if value == "right"}
+    return 1.0 if kind in right else 0.0 if right else 0.5
 
 
-def rewriter(seed, both=0.3, share=0.2):
-    """Writes one part anew, now and then both, and gets a part right once in five times."""
+def rewriter(seed, share=0.3):
+    """Writes one part anew, and gets it right three times in ten."""
     rngs = (random.Random(f"{seed}/{i}") for i in itertools.count())
 
     def value(rng):
@@ -192,13 +195,12 @@ def rewriter(seed, both=0.3, share=0.2):
         rng = next(rngs)
         if "#Variables" not in messages[-1]["content"]:
             return value(rng)
-        names = "ab" if rng.random() < both else rng.choice("ab")
-        return {"reasoning": "", "suggestion": {name: value(rng) for name in names}}
+        return {"reasoning": "", "suggestion": {rng.choice(PARTS): value(rng)}}
 
     return ScriptedLLM(said)
 
 
-CAP = 60
+CAP = 50
 ARMS = {
     "merge": {"kind": "pareto", "merge": 0.5},
     "no merge": {"kind": "pareto", "merge": 0},
@@ -208,20 +210,21 @@ ARMS = {
 
 
 def until_solved(optimizer, seed, folder):
-    """Evaluations until both parts are right; CAP where that did not come."""
-    parts = params(*"ab")
+    """Evaluations until all parts are right; CAP where that did not come."""
+    parts = params(*PARTS)
 
     def solved(report):
         if any(e.score == 1.0 for e in report.evaluations):
             raise Stopped("solved")
 
     result = optimize(
-        lambda example: answer(example[0], *parts),
-        [kind + str(i) for kind in "ab" for i in range(4)],
+        lambda example: answer(example, *parts),
+        list(PARTS),
         feedback=lambda example, out: out,
         optimizer=optimizer,
         llm=rewriter(seed),
         budget=Budget(evaluations=CAP, invalid=200),
+        accept="better",
         workers=1,
         seed=seed,
         run_dir=folder,
@@ -233,12 +236,12 @@ def until_solved(optimizer, seed, folder):
 
 def test_a_merge_finds_what_helps_all_examples_in_fewer_evaluations(tmp_path):
     found = {
-        name: [until_solved(arm, seed, tmp_path / f"{name}-{seed}") for seed in range(12)] for name, arm in ARMS.items()
+        name: [until_solved(arm, seed, tmp_path / f"{name}-{seed}") for seed in range(10)] for name, arm in ARMS.items()
     }
     print({name: fmean(counts) for name, counts in found.items()})
     for other in ("no merge", "optoprime", "opro"):
         saved = [b - a for a, b in zip(found["merge"], found[other], strict=True)]
-        assert bootstrap_interval(saved).low > 2, (other, found)
+        assert bootstrap_interval(saved).low > 0, (other, found)
 
 
 def test_the_front_of_several_objectives_is_in_the_result_and_in_the_report(tmp_path):
@@ -246,7 +249,7 @@ def test_the_front_of_several_objectives_is_in_the_result_and_in_the_report(tmp_
     text = trace.param("a", name="text")
     answers = iter(["aaaa", "bb b", "aa"])
     result = optimize(
-        lambda example: f"{text}",
+        lambda example: text.value,
         [1, 2],
         feedback=lambda example, out: Feedback({"said": out.count("a") / example, "short": -len(out)}, "<b>so</b>"),
         optimizer={"kind": "pareto", "of": "optoprime"},
@@ -265,14 +268,14 @@ def test_the_front_of_several_objectives_is_in_the_result_and_in_the_report(tmp_
 
 def test_lineage_is_what_happened_in_the_loop(tmp_path):
     """Every candidate's recorded parents were evaluated before it; a merge has two."""
-    parts = params(*"ab")
+    parts = params(*PARTS)
     optimizer = optimizers.make({"kind": "pareto", "merge": 0.5})
     result = optimize(
         lambda example: answer(example, *parts),
-        ["a", "b"],
+        list(PARTS),
         feedback=lambda example, out: out,
         optimizer=optimizer,
-        llm=rewriter(0, share=0.4),
+        llm=rewriter(0),
         budget=Budget(evaluations=15, invalid=50),
         workers=1,
         run_dir=tmp_path / "run",
