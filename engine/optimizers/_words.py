@@ -29,10 +29,15 @@ def variable(param: Param, value: Any) -> str:
     """'(kind) name = value  # description'; code stands below its name, in a fence."""
     if param.kind != "code":
         return f"({param.kind}) {param.name} = {show(value)}{about(param)}"
+    return f"(code) {param.name} =\n{fenced(value, 'python')}"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """The text between fences that do not stand in it."""
     fence = "```"
-    while fence in value:
+    while fence in text:
         fence += "`"
-    return f"(code) {param.name} =\n{fence}python\n{str(value).rstrip()}\n{fence}"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def constraint_of(param: Param) -> str:
