@@ -65,7 +65,7 @@ class Evolve(Optimizer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.shown = self.config.examples
-        self._found: tuple[Sequence[Evaluation], list[Island]] | None = None
+        self._found: tuple[int, Sequence[Evaluation], list[Island]] | None = None
 
     def parent(self, state: State) -> Mapping[str, Any]:
         return drawn(self.island(state), state.rng).candidate.values
@@ -77,11 +77,12 @@ class Evolve(Optimizer):
 
     def island(self, state: State) -> Island:
         """The population that this step works on."""
-        config = self.config
-        if self._found is None or self._found[0] is not state.history:
+        config, history = self.config, tuple(state.history)
+        if self._found is None or self._found[0] != state.step or not _is_same(self._found[1], history):
             limits = {"population": config.population, "migrate_every": config.migrate_every}
-            self._found = state.history, islands(state.history, state.step, count=config.islands, **limits)
-        return self._found[1][island_of(state.step, config.islands)]
+            found = islands(history, state.step, count=config.islands, **limits)
+            self._found = state.step, history, found
+        return self._found[2][island_of(state.step, config.islands)]
 
     def messages(self, state: State) -> list[Message]:
         """The conversation of one call."""
@@ -153,6 +154,10 @@ class Evolve(Optimizer):
     def _cut(self, text: str) -> str:
         limit = self.config.max_value_characters
         return text if len(text) <= limit else f"{text[:limit]} ... [{len(text) - limit} more characters]"
+
+
+def _is_same(one: Sequence[Evaluation], other: Sequence[Evaluation]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
 def read(answer: str, state: State) -> Candidate:
