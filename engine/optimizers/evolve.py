@@ -189,6 +189,8 @@ def _value(param: Param, text: str) -> Any:
 def _whole(params: Sequence[Param], answer: str) -> dict[str, Any]:
     """The function that an answer without blocks is. Raises AnswerError or ParamError."""
     code = [p for p in params if p.kind == "code"]
+    if not code or "def " not in answer:
+        raise AnswerError("the answer has no SEARCH/REPLACE block" + (", and is no function" if code else ""))
     if len(code) == 1:
         return {code[0].name: _value(code[0], answer)}
     for param in code:
@@ -196,7 +198,7 @@ def _whole(params: Sequence[Param], answer: str) -> dict[str, Any]:
             return {param.name: _value(param, answer)}
         except ParamError:
             continue
-    raise AnswerError("the answer has no SEARCH/REPLACE block" + (" and is none of the functions" if code else ""))
+    raise AnswerError(f"the answer has no SEARCH/REPLACE block, and is none of {', '.join(p.name for p in code)}")
 
 
 OPTIMIZER = Evolve

@@ -42,7 +42,7 @@ def after(*blocks, source=SOURCE):
         ("    best = 0", "    best = 0\n    seen = []", "best = 0", "best = 0\n    seen = []"),
         ("        if x > best:\n            best = x", "        pass", "if x > best:\n            best = x", "pass"),
         ("x > best", "x >= best", "x > best", "x >= best"),
-        ("in xs:\n        if x >", "in xs[1:]:\n        if x >=", "in xs:\n        if x >", "in xs[1:]:\n        if x >="),
+        ("xs:\n        if x >", "xs:\n        if x >=", "xs:\n        if x >", "xs:\n        if x >="),
         ("    best = 0", "", "    best = 0\n", ""),
         ("    return best\n", "    return -best", "    return best\n", "    return -best"),
         (SOURCE.rstrip(), "def f(xs):\n    return max(xs)", SOURCE.rstrip(), "def f(xs):\n    return max(xs)"),
