@@ -27,10 +27,10 @@ REASON_CHARACTERS = 500
 
 
 class EvolveOptions(Options):
-    candidates: int = Field(default=4, ge=1, description="candidates asked for in a step, samples of one prompt")
+    candidates: int = Field(default=2, ge=1, description="candidates asked for in a step, samples of one prompt")
     islands: int = Field(default=3, ge=1, description="populations; each step works on one, in turn")
-    population: int = Field(default=8, ge=2, description="versions that live on an island")
-    migrate_every: int = Field(default=12, ge=1, description="steps between two migrations of the best to the next")
+    population: int = Field(default=6, ge=2, description="versions that live on an island")
+    migrate_every: int = Field(default=9, ge=1, description="steps between two migrations of the best to the next")
     inspirations: int = Field(default=2, ge=0, description="other versions of the island shown in a prompt")
     examples: int = Field(default=3, ge=1, description="runs of the parent shown, the worst first")
     repair: bool = Field(default=True, description="ask once more, with the fault, where an answer cannot be used")

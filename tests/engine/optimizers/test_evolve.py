@@ -8,12 +8,14 @@ import json
 import os
 import random
 import re
+from statistics import fmean
 
 import pytest
 
 from engine import Budget, Feedback, optimize, optimizers, trace
 from engine.acceptance import bootstrap_interval
 from engine.budget import LimitReached
+from engine.errors import Stopped
 from engine.llm import ScriptedLLM
 from engine.optimizers import Candidate, Evaluation, State, Trajectory
 from engine.optimizers.base import values_key
@@ -217,13 +219,19 @@ def mechanic(seed):
 def right_parts(seed, folder, optimizer):
     """How many of the parts are right in the best version that was found."""
     text = trace.param(START, name="text")
+
+    def solved(report):
+        if any(e.score == 1.0 for e in report.evaluations):
+            raise Stopped("solved")
+
     result = optimize(
         lambda part: text.value.split("\n")[part],
         list(range(PARTS)),
         feedback=lambda part, line: float(line.endswith("0")),
         optimizer=optimizer,
         llm=mechanic(seed),
-        budget=Budget(evaluations=64, invalid=400, steps=64),
+        budget=Budget(evaluations=80, invalid=400, steps=80),
+        callbacks=[solved],
         workers=1,
         seed=seed,
         run_dir=folder,
@@ -375,3 +383,66 @@ def digits(messages):
 
 def test_its_state_is_the_history():
     assert json.loads(json.dumps(evolve().state_dict())) == {}
+
+
+@trace.node(trainable=True, timeout_s=2.0)
+def change(n):
+    fifties = n // 5
+    twenties = n % 5 // 2
+    tens = n % 5 // 10
+    fives = n % 1 // 5
+    ones = n % 50
+    return [fifties, twenties, tens, fives, ones]
+
+
+RIGHT = ["n // 50", "n % 50 // 20", "n % 50 % 20 // 10", "n % 10 // 5", "n % 5"]
+COINS = [50, 20, 10, 5, 1]
+
+
+def cashier(seed):
+    """Writes the expression of one line of `change` anew; every second time the right one, else one of another line."""
+    rngs = (random.Random(f"{seed}/{i}") for i in itertools.count())
+
+    def answer(messages):
+        rng = next(rngs)
+        shown = re.findall(r"^    \w+ = .*$", messages[-1]["content"].partition("#Limits")[0], re.MULTILINE)
+        at = rng.randrange(5)
+        new = RIGHT[at] if rng.random() < 0.5 else rng.choice(RIGHT)
+        return f"It is line {at}.\n{block(shown[at], shown[at].partition('= ')[0] + '= ' + new)}"
+
+    return ScriptedLLM(answer)
+
+
+def coins_given(n):
+    """The fewest coins, the largest first; counted one by one."""
+    found = []
+    for coin in COINS:
+        found.append(0)
+        while n >= coin:
+            n, found[-1] = n - coin, found[-1] + 1
+    return found
+
+
+def test_a_function_with_five_bugs_is_repaired_in_the_sandbox(tmp_path):
+    before = change.code.value
+
+    def judge(n, counts):
+        return fmean(count == right for count, right in zip(counts, coins_given(n), strict=True))
+
+    try:
+        result = optimize(
+            change,
+            [5, 17, 68, 99],
+            feedback=judge,
+            optimizer="evolve",
+            llm=cashier(0),
+            budget=Budget(evaluations=50, invalid=200),
+            accept="better",
+            workers=4,
+            run_dir=tmp_path / "run",
+        )
+        assert result.baseline < 0.7 and result.score == 1.0
+        assert [line.partition(" = ")[2] for line in result.best["change"].split("\n")[1:6]] == RIGHT
+        assert change.code.author == "model"
+    finally:
+        change.code.set(before)
