@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from engine.errors import AnswerError
 
-_SEARCH = re.compile(r"^[ \t]*<{5,9} ?SEARCH\b[ \t:]*(.*?)[ \t]*$")
+_SEARCH = re.compile(r"^[ \t]*<{5,9} ?SEARCH\b(.*)$")
 _DIVIDER = re.compile(r"^[ \t]*={5,9}[ \t]*$")
 _REPLACE = re.compile(r"^[ \t]*>{5,9} ?REPLACE\b.*$")
 _AROUND = 3
 """Lines shown before and after the nearest one where a block does not match."""
+_COMPARED = 200
+"""Characters of a line that count there: comparing takes time by their square."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class _Edit:
 
 def has_blocks(answer: str) -> bool:
     """Whether an answer holds a line that begins or ends a block."""
-    return any(_SEARCH.match(line) or _REPLACE.match(line) for line in answer.splitlines())
+    return any(_SEARCH.match(line) or _REPLACE.match(line) for line in answer.split("\n"))
 
 
 def blocks_of(answer: str) -> list[Block]:
@@ -61,7 +63,7 @@ def blocks_of(answer: str) -> list[Block]:
             place = f"block {len(found) + 1}"
             search = _until(lines, _DIVIDER, f"{place} has no ======= after its SEARCH")
             replace = _until(lines, _REPLACE, f"{place} has no >>>>>>> REPLACE after its =======")
-            found.append(Block(search, replace, opened[1].strip("`'\"")))
+            found.append(Block(search, replace, opened[1].strip(" \t:`'\"")))
     return found
 
 
@@ -163,10 +165,16 @@ def _applied(text: str, edits: Sequence[_Edit]) -> str:
 
 def _no_match(texts: Mapping[str, str], asked: Sequence[str], block: Block, place: str) -> str:
     """What was looked for, and the lines around the one that is most like its longest line."""
-    sought = max((line.strip() for line in block.search), key=len, default="")
+    sought = max((line.strip()[:_COMPARED] for line in block.search), key=len, default="")
     if not sought:
         return f"{place} has nothing to search for, and there is text already"
     lines = [(name, i, line) for name in asked for i, line in enumerate(texts[name].split("\n"))]
-    name, nearest, _ = max(lines, key=lambda at: difflib.SequenceMatcher(None, at[2].strip(), sought).ratio())
-    shown = [f"{i + 1}: {line}" for n, i, line in lines if n == name and abs(i - nearest) <= _AROUND]
-    return f"{place} matches nothing: no line {sought[:200]!r}. The nearest lines of {name} are\n" + "\n".join(shown)
+    matcher = difflib.SequenceMatcher(None, b=sought)
+
+    def likeness(at: tuple[str, int, str]) -> float:
+        matcher.set_seq1(at[2].strip()[:_COMPARED])
+        return matcher.ratio()
+
+    name, nearest, _ = max(lines, key=likeness)
+    shown = [f"{i + 1}: {line[:_COMPARED]}" for n, i, line in lines if n == name and abs(i - nearest) <= _AROUND]
+    return f"{place} matches nothing: no line {sought!r}. The nearest lines of {name} are\n" + "\n".join(shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from typing import Any
 
 from engine.graph.scope import ALLOWED_MODULES
@@ -34,9 +35,7 @@ def variable(param: Param, value: Any) -> str:
 
 def fenced(text: str, language: str = "") -> str:
     """The text between fences that do not stand in it."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 

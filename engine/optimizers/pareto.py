@@ -16,6 +16,9 @@ from engine.pareto import front, vector_of, wins
 
 Values = Mapping[str, Any]
 
+PAIRS = 200
+"""Pairs looked at for a merge, drawn at random where the front has more."""
+
 
 class ParetoOptions(Options):
     of: str | dict[str, Any] = Field(default="optoprime", description="the optimizer, as a name or with its options")
@@ -55,13 +58,15 @@ class Pareto(Optimizer):
         self._parents: dict[str, list[str]] = {}
         self._from: list[str] = []
         self._merged: dict[str, list[str]] = {}
+        self._history: Sequence[Evaluation] = ()
+        self._known: _Known | None = None
 
     @property
     def candidates(self) -> int:
         return self._inner.candidates
 
     def parent(self, state: State) -> Values:
-        known = _Known.of(state.history)
+        known = self._compared(state.history)
         if known is None:
             return state.current
         weights = [len(coordinates) for coordinates in known.wins]
@@ -97,14 +102,20 @@ class Pareto(Optimizer):
         self._parents = {key: list(parents) for key, parents in state["parents"].items()}
         self._inner.load_state_dict(state["of"])
 
+    def _compared(self, history: Sequence[Evaluation]) -> _Known | None:
+        """`_Known.of`, once a step."""
+        if not isinstance(history, tuple) or history is not self._history:
+            self._history, self._known = history, _Known.of(history)
+        return self._known
+
     def _merges(self, state: State) -> Iterator[Values]:
         """Merges of two of the front that were not evaluated yet, those of the most complementary pairs first."""
-        known = _Known.of(state.history)
+        known = self._compared(state.history)
         if known is None:
             return
         by_key = {values_key(e.candidate.values): e.candidate.values for e in state.history}
         pairs = list(itertools.combinations(range(len(known.front)), 2))
-        state.rng.shuffle(pairs)
+        pairs = state.rng.sample(pairs, min(PAIRS, len(pairs)))
         for i, j in sorted(pairs, key=lambda pair: -len(known.wins[pair[0]] | known.wins[pair[1]])):
             one, other = sorted((known.front[i], known.front[j]), key=lambda e: e.rank, reverse=True)
             keys = [values_key(e.candidate.values) for e in (one, other)]

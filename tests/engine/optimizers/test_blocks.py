@@ -140,3 +140,26 @@ def test_the_blocks_between_two_functions_make_one_the_other(old, new):
     answer = blocks_between(old, new)
     source = "\n".join([*old, ""])
     assert edited({"f": source}, blocks_of(answer)).get("f", source) == "\n".join([*new, ""])
+
+
+pieces = st.sampled_from(
+    ["<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE", "<<<<<<< SEARCH f", "    best = 0", "", " ", "x", "\r"]
+)
+
+
+@given(st.lists(pieces, max_size=14), st.text(max_size=8))
+def test_whatever_is_answered_is_edits_or_a_reason(lines, odd):
+    answer = "\n".join([*lines, odd])
+    try:
+        assert set(edited({"f": SOURCE}, blocks_of(answer))) <= {"f"}
+    except AnswerError as error:
+        assert has_blocks(answer) and error.message
+
+
+def test_long_lines_take_no_time():
+    """Where something is quadratic this is minutes; it is bounded by the time of the suite."""
+    spaces = "a" + " " * 300_000 + "b"
+    for search in (spaces, "x" * 300_000):
+        with pytest.raises(AnswerError) as caught:
+            edited({"f": spaces + "\n" + "y" * 300_000}, blocks_of(block(search + "!", "z", spaces)))
+        assert len(caught.value.message) < 2000
