@@ -27,10 +27,17 @@ REASON_CHARACTERS = 500
 
 
 class EvolveOptions(Options):
+    """The defaults are for budgets of about a hundred evaluations.
+
+    Measured with a proposer that sets one of 5 or 6 parts at random, in evaluations until all are right, 40 seeds: one
+    island of 6 takes 30 where the score leads there and 89 where it leads astray first; two of 4, 32 and 97; three of
+    6, 41 and 119. So islands cost evaluations here; they are there for longer searches.
+    """
+
     candidates: int = Field(default=2, ge=1, description="candidates asked for in a step, samples of one prompt")
-    islands: int = Field(default=3, ge=1, description="populations; each step works on one, in turn")
-    population: int = Field(default=6, ge=2, description="versions that live on an island")
-    migrate_every: int = Field(default=9, ge=1, description="steps between two migrations of the best to the next")
+    islands: int = Field(default=2, ge=1, description="populations; each step works on one, in turn")
+    population: int = Field(default=4, ge=2, description="versions that live on an island")
+    migrate_every: int = Field(default=6, ge=1, description="steps between two migrations of the best to the next")
     inspirations: int = Field(default=2, ge=0, description="other versions of the island shown in a prompt")
     examples: int = Field(default=3, ge=1, description="runs of the parent shown, the worst first")
     repair: bool = Field(default=True, description="ask once more, with the fault, where an answer cannot be used")
