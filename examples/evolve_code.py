@@ -3,8 +3,8 @@
     python examples/evolve_code.py
 
 A script stands in for the model, so that this runs without one: it knows edits, good and bad ones, and makes or undoes
-one of those that fit the source that it is shown. Take the `llm=` away, or name a model there, and a model reads the source and
-its worst runs instead.
+one of those that fit the source that it is shown. Name a model in `llm=`, and it reads the source and its worst runs
+instead.
 """
 
 import itertools
