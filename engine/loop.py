@@ -14,6 +14,7 @@ from engine.acceptance import Rule, bootstrap_interval
 from engine.awaiting import Awaiter
 from engine.budget import Budget, Ledger
 from engine.comparison import Comparison, unjudged
+from engine.copies import Copies
 from engine.discovery import left_out
 from engine.errors import Stopped
 from engine.evaluation import Evaluator
@@ -28,6 +29,7 @@ from engine.ranking import Ranker
 from engine.record import Record
 from engine.result import Cost, ParamRecord, Result, Validation
 from engine.search import INTERRUPT, Callback, Ending, Parts, Search
+from engine.selection_bias import Corrected, corrected
 from engine.start import Start, begin, choose_optimizer
 from engine.task import Judge, Task
 
@@ -44,6 +46,8 @@ def optimize(
     validation: Sequence[Any] | float | None = None,
     budget: Budget | Mapping[str, Any] = Budget(),  # noqa: B008 - frozen
     batch_size: int | None = None,
+    halving: int | None = None,
+    allow_copies: bool = False,
     accept: str | Rule = "paired",
     workers: int = 4,
     run_dir: Path | str | None = None,
@@ -67,6 +71,10 @@ def optimize(
     and the best are run on them once, at the end.
     batch_size: how many examples, drawn anew in each step, candidates are evaluated on; None: all. A candidate
     that is better on a batch is run on all the data before it may be accepted.
+    halving: eta of successive halving over the batch: a step's candidates are run on a few of its examples, the best
+    1/eta of them on eta times as many, and so on. None: each is run on the whole batch.
+    allow_copies: whether a proposed value may repeat a training example word for word (eight words in a row, or the
+    whole of a shorter text); by default that is an invalid proposal, unless the starting values have the words too.
     accept: "paired" (a mean paired difference > 0 that a sign-flip test bears out), "better" (mean difference
     > 0), or a rule (candidate's scores, current scores) -> Verdict. With the two named rules the result is
     never worse than the start on the data. Where feedback has no scores nothing can be compared: the
@@ -88,6 +96,8 @@ def optimize(
         validation=validation,
         budget=budget,
         batch_size=batch_size,
+        halving=halving,
+        allow_copies=allow_copies,
         accept=accept,
         workers=workers,
         seed=seed,
@@ -217,11 +227,20 @@ class _Job:
             rule=self.task.rule,
             examples=self.examples,
             batch_size=self.task.batch_size,
+            halving=self.task.halving,
+            copies=self._copies(start),
             seed=self.task.seed,
             objective=inspect.getdoc(self.task.workflow) or "",
             callbacks=self.callbacks,
             stop=self.stop,
         )
+
+    def _copies(self, start: Start) -> Copies | None:
+        """What finds training examples in proposals; the texts that the user wrote may stay."""
+        if self.task.allow_copies or self.task.examples is None:
+            return None
+        own = [inspect.getdoc(self.task.workflow) or "", *(param.description for param in start.params)]
+        return Copies(self.task.examples, [*own, *(str(value) for value in start.initial.values())])
 
     def _result(self, search: Search, ending: Ending) -> Result:
         closing, ending = self._closed(search, ending)
@@ -230,6 +249,7 @@ class _Job:
             score=closing.score,
             baseline=closing.baseline,
             validation=closing.validation,
+            corrected=self._corrected(search),
             history=tuple(search.history),
             cost=self._cost(search, closing.runs),
             run_dir=self.record.path,
@@ -259,6 +279,17 @@ class _Job:
             return closing, Ending(error.message, is_stop=True)
         except KeyboardInterrupt:
             return closing, INTERRUPT
+
+    def _corrected(self, search: Search) -> Corrected | None:
+        """The score on the data, corrected for having chosen the best; None where nothing was chosen by score."""
+        if search.current == search.initial or self.comparison is not None:
+            return None
+        whole = [e.scores for e in search.history if len(e.examples) == len(self.examples)]
+        rows = [[s for s in scores if s is not None] for scores in whole]
+        scored = [row for row in rows if len(row) == len(self.examples)]
+        if not scored or len(rows[0]) < len(self.examples):  # the first row is the starting values'
+            return None
+        return corrected(scored, seed=self.task.seed)
 
     def _validated(self, search: Search) -> dict[str, Any]:
         """`validation` on the held-out examples, and the `runs` of the program that it took."""

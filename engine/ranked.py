@@ -69,18 +69,18 @@ class RankedSearch(Search):
         self.parts.record.save_answers(step, [answer.to_json() for answer in answers])
         return evaluations
 
-    def _decided(self, evaluations: list[Evaluation], batch: Sequence[int]) -> tuple[list[Evaluation], Verdict | None]:
-        evaluations, verdict = super()._decided(evaluations, batch)
+    def _decided(self, evaluations: list[Evaluation]) -> tuple[list[Evaluation], Verdict | None]:
+        evaluations, verdict = super()._decided(evaluations)
         said = next((e for e in evaluations if e.accepted), self._held)
         if said is not None:
             self._said |= dict(zip(said.examples, said.feedback, strict=True))
         return evaluations, verdict
 
-    def _compared(self, best: Evaluation, batch: Sequence[int]) -> tuple[Evaluation, Verdict]:
+    def _compared(self, best: Evaluation) -> tuple[Evaluation, Verdict]:
         """The rule's verdict on all examples; beyond the batch the two alone are compared."""
         parts, held = self.parts, self._held
         assert held is not None
-        rest = sorted({*parts.examples} - {*batch})
+        rest = sorted({*parts.examples} - {*best.examples})
         if rest:
             screened = better(*comparable(best, held))
             if not screened.accepted:

@@ -45,6 +45,8 @@ class OptimizeConfig(Config):
     llm: str | None = Field(default=None, description="openai:MODEL, http://host:port/v1#MODEL or local:NAME")
     budget: BudgetSection = BudgetSection()
     batch_size: int | None = Field(default=None, ge=1)
+    halving: int | None = Field(default=None, ge=2, description="eta of successive halving over a step's examples")
+    allow_copies: bool = Field(default=False, description="whether values may repeat training examples word for word")
     accept: Literal["paired", "better"] = "paired"
     workers: int = Field(default=4, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -73,6 +75,8 @@ class Experiment:
             "validation": self.validation,
             "budget": Budget(**config.budget.model_dump()),
             "batch_size": config.batch_size,
+            "halving": config.halving,
+            "allow_copies": config.allow_copies,
             "accept": config.accept,
             "workers": config.workers,
             "seed": config.seed,

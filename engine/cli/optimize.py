@@ -72,6 +72,8 @@ def _print(result: Result, controls: dict[str, Result]) -> None:
     console.print(table)
     for param in result.params:
         console.print(f"{param.name}: {param.before!r} -> {param.after!r}", markup=False, soft_wrap=True)
+    if result.corrected is not None:
+        typer.echo(str(result.corrected))
     typer.echo(f"ended by: {result.stopped_by}")
 
 
