@@ -326,5 +326,6 @@ class _Job:
             completion_tokens=usage.completion_tokens if usage else 0,
             usd=usage.cost_usd if usage else None,
             seconds=round(spent["seconds"], 3),
+            human_minutes=round(spent["human_minutes"], 2),
             validation_runs=validation_runs,
         )

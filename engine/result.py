@@ -32,6 +32,7 @@ class Cost:
     completion_tokens: int = 0
     usd: float | None = None
     seconds: float = 0.0
+    human_minutes: float = 0.0
     validation_runs: int = 0
 
 

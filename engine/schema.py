@@ -31,6 +31,7 @@ class BudgetSection(Config):
     tokens: int | None = Field(default=None, ge=0)
     usd: float | None = Field(default=None, ge=0)
     seconds: float | None = Field(default=None, ge=0)
+    human_minutes: float | None = Field(default=None, ge=0, description="time of the people who rank")
     invalid: int = Field(default=64, ge=0, description="invalid and duplicate proposals")
 
 

@@ -1,4 +1,4 @@
-"""Fails where a file has more than 400 lines (an example 80) or a function more than 60 beside its docstring; prints the medians."""
+"""Fails where a file has more than 400 lines (an example 80) or a function more than 60 without its docstring."""
 
 from __future__ import annotations
 

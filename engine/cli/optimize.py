@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from engine.result import Result
 
-SPENT = ("calls", "tokens", "usd", "seconds", "invalid")
+SPENT = ("calls", "tokens", "usd", "seconds", "human_minutes", "invalid")
 """Limits whose end is not the plan: the run could have gone on."""
 
 
