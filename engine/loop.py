@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from engine.acceptance import Rule, bootstrap_interval
@@ -20,16 +21,19 @@ from engine.errors import Stopped
 from engine.evaluation import Evaluator
 from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
-from engine.metering import MeteredLLM
+from engine.metering import DEFAULT_MAX_TOKENS, MeteredLLM
 from engine.optimizers.base import Optimizer
 from engine.program import Program
 from engine.progress import Terminal
+from engine.projection import projection
 from engine.ranked import RankedSearch
 from engine.ranking import Ranker
 from engine.record import Record
 from engine.result import Cost, ParamRecord, Result, Validation
-from engine.search import INTERRUPT, Callback, Ending, Parts, Search
+from engine.search import Callback, Ending, Parts, Search, interrupted
 from engine.selection_bias import Corrected, corrected
+from engine.sieve import is_proposable
+from engine.signals import terminable
 from engine.start import Start, begin, choose_optimizer
 from engine.task import Judge, Task
 
@@ -83,7 +87,7 @@ def optimize(
     run_dir: the run's folder, by default a new one in runs/; the folder of an unfinished run continues it.
     callbacks: called with a StepReport after each step; raising Stopped ends the search.
 
-    Ctrl-C, and a file named `stop` in the run folder, end the search; the best so far is kept and returned.
+    Ctrl-C, SIGTERM and a file named `stop` in the run folder, end the search; the best so far is kept and returned.
     Raises InputError and its kin for bad input, EnvironmentMissing where a model cannot be reached (the
     run can be resumed), BudgetSpent where the budget does not pay for the starting values.
     """
@@ -159,7 +163,7 @@ class _Job:
 
     def run(self) -> Result:
         try:
-            with Terminal(self.task.budget) as terminal:
+            with terminable(), Terminal(self.task.budget) as terminal:
                 return self._result(*self._searched(terminal))
         except BaseException as error:
             self.record.fail(error)
@@ -186,6 +190,7 @@ class _Job:
         search = self._search(self._parts(start, optimizer, llm, terminal), start)
         if saved is None:
             self.record.save_step(search.first_row(), start.history, "start", search.state())
+            terminal.say(self._plan(start, optimizer))
         else:
             terminal.say(f"resuming {self.record.path} after step {saved['step']}")
             search.load(saved)
@@ -196,6 +201,25 @@ class _Job:
         finally:
             if llm is not None:
                 llm.close()
+
+    def _plan(self, start: Start, optimizer: Optimizer) -> str:
+        """What the search will cost, as far as the starting values' runs tell."""
+        task, examples = self.task, len(self.examples)
+        took = [outcome.seconds for outcome in self.evaluator.known.values()]
+        price = None if self._model is None else self._model.price
+        return projection(
+            task.budget,
+            candidates=optimizer.candidates,
+            examples=examples,
+            batch=min(task.batch_size or examples, examples),
+            halving=task.halving,
+            seconds_a_run=fmean(took),
+            workers=min(task.workers, examples),
+            calls=optimizer.calls(sum(map(is_proposable, start.params))),
+            max_tokens=getattr(optimizer.config, "max_tokens", DEFAULT_MAX_TOKENS),
+            price=None if price is None else price[1],
+            seconds_a_question=0.0 if self.comparison is None else self.comparison.seconds_each,
+        )
 
     def _search(self, parts: Parts, start: Start) -> Search:
         if self.comparison is None:
@@ -211,8 +235,8 @@ class _Job:
     def _llm(self, optimizer: Optimizer) -> MeteredLLM | None:
         if not optimizer.needs_llm:
             return None
-        model = self._model or resolve(self.task.llm)
-        return MeteredLLM(CachedLLM(model, self.record.llm_path), self.ledger, seed=self.task.seed)
+        self._model = self._model or resolve(self.task.llm)
+        return MeteredLLM(CachedLLM(self._model, self.record.llm_path), self.ledger, seed=self.task.seed)
 
     def _parts(self, start: Start, optimizer: Optimizer, llm: MeteredLLM | None, terminal: Terminal) -> Parts:
         return Parts(
@@ -277,8 +301,8 @@ class _Job:
             return replace(closing, **self._validated(search)), ending
         except Stopped as error:
             return closing, Ending(error.message, is_stop=True)
-        except KeyboardInterrupt:
-            return closing, INTERRUPT
+        except KeyboardInterrupt as error:
+            return closing, interrupted(error)
 
     def _corrected(self, search: Search) -> Corrected | None:
         """The score on the data, corrected for having chosen the best; None where nothing was chosen by score."""

@@ -84,7 +84,7 @@ class Result:
     they would be on other examples but for the luck of the choice (see engine.selection_bias); None where there are
     fewer than eight examples, or nothing was chosen by score; `history`: every evaluation, the
     starting values' first; `stopped_by`: the limit that ended the search ("evaluations", "invalid"...),
-    "interrupt" or "stop file"; `status`: "done", or "stopped" if it can be resumed. `params`: what each
+    "interrupt", "SIGTERM" or "stop file"; `status`: "done", or "stopped" if it can be resumed. `params`: what each
     parameter was and is; `parameters`: the parameters themselves.
     """
 

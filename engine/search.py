@@ -19,8 +19,10 @@ from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Traj
 from engine.params import Param
 from engine.program import Outcome, Program, Run
 from engine.progress import Terminal, number
+from engine.projection import outlook
 from engine.record import Record
 from engine.sieve import Sieve, Sieved, is_proposable
+from engine.signals import Terminated
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Ending:
 
 
 INTERRUPT = Ending("interrupt", is_stop=True)
+
+
+def interrupted(error: KeyboardInterrupt) -> Ending:
+    """By Ctrl-C or by SIGTERM."""
+    return Ending("SIGTERM", is_stop=True) if isinstance(error, Terminated) else INTERRUPT
 
 
 class Search:
@@ -129,8 +136,8 @@ class Search:
             return Ending(error.limit)
         except Stopped as error:
             return Ending(error.message, is_stop=True)
-        except KeyboardInterrupt:
-            return INTERRUPT
+        except KeyboardInterrupt as error:
+            return interrupted(error)
 
     def score(self) -> float | None:
         """The mean score of the held values on all examples."""
@@ -169,6 +176,7 @@ class Search:
 
     def _one_step(self) -> None:
         parts, step = self.parts, self.step + 1
+        before = parts.ledger.spent()
         parts.ledger.reserve(steps=1)
         rng = random.Random(f"{parts.seed}/{step}")
         batch = self._batch(rng)
@@ -184,6 +192,10 @@ class Search:
         self.step = step
         self.history += evaluations
         self._finish_step(evaluations, sieved, len(proposed), verdict)
+        if step == 1 and (
+            told := outlook(parts.ledger.budget, parts.optimizer.candidates, before, parts.ledger.spent())
+        ):
+            parts.terminal.say(told)
 
     def _batch(self, rng: random.Random) -> Sequence[int]:
         size, examples = self.parts.batch_size, self.parts.examples

@@ -61,6 +61,8 @@ class LLM(ABC):
     """
 
     name: str
+    price: tuple[float, float] | None = None
+    """US dollars per million tokens of prompts and of answers, where that is known."""
 
     @abstractmethod
     def complete(

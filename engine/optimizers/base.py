@@ -151,6 +151,10 @@ class Optimizer(ABC):
         """
         return state.current
 
+    def calls(self, params: int) -> int:
+        """Calls of the model in a step, for so many parameters: what a projected cost is made of."""
+        return int(self.needs_llm)
+
     @abstractmethod
     def propose(self, state: State, n: int) -> list[Candidate]:
         """Up to n candidates. Invalid and duplicate ones are dropped, and counted, by the loop."""
