@@ -1,6 +1,6 @@
 """Make a Python program with language models in it better: by words, by gradients, or by human rankings.
 
-`from engine import trace, optimize, Feedback, Budget, Result`. The names are loaded when they are first
+`from engine import trace, optimize, Feedback, Budget, Result, Part, Together`. The names are loaded when they are first
 used, so that `import engine` costs nothing.
 """
 
@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from engine.loop import optimize as optimize
     from engine.loop import optimize_async as optimize_async
     from engine.result import Result as Result
+    from engine.together import Part as Part
+    from engine.together import Together as Together
 
 _HOMES = {
     "Budget": "engine.budget",
     "Feedback": "engine.feedback",
+    "Part": "engine.together",
     "Result": "engine.result",
+    "Together": "engine.together",
     "optimize": "engine.loop",
     "optimize_async": "engine.loop",
 }
 
-__all__ = ["Budget", "Feedback", "Result", "optimize", "optimize_async", "trace"]
+__all__ = ["Budget", "Feedback", "Part", "Result", "Together", "optimize", "optimize_async", "trace"]
 
 
 def __getattr__(name: str) -> Any:
