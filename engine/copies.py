@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -57,8 +58,8 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
         for item in value:
             yield from _texts(item)
-    elif hasattr(value, "__dataclass_fields__"):
-        yield from _texts([getattr(value, name) for name in value.__dataclass_fields__])
+    elif dataclasses.is_dataclass(value):
+        yield from _texts([getattr(value, field.name, None) for field in dataclasses.fields(value)])
 
 
 def _words(text: str) -> Words:

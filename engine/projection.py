@@ -48,7 +48,10 @@ def projection(
     else:
         runs = min(steps * per_step, math.inf if budget.runs is None else budget.runs)
         seconds = runs * seconds_a_run / workers
-        parts += [f"at most {steps} steps of {candidates} candidates", f"{runs:,.0f} program runs ({_time(seconds)})"]
+        parts += [
+            f"at most {_count(steps, 'step')} of {_count(candidates, 'candidate')}",
+            f"{_count(int(runs), 'program run')} ({_time(seconds)})",
+        ]
         if seconds_a_question:
             # Everybody sees an example's outputs in one question.
             parts.append(f"{_time(steps * batch * seconds_a_question)} of people's time")
@@ -76,7 +79,11 @@ def outlook(budget: Budget, candidates: int, before: Mapping[str, float], after:
 def _answers(calls: int, tokens: int, price: float | None) -> str:
     """'8 calls with 4,800 tokens of answers ($0.05, and the prompts)'."""
     cost = "" if price is None else f" (${calls * tokens * price / 1e6:.2g}, and the prompts)"
-    return f"{calls:,} calls with {calls * tokens:,} tokens of answers{cost}"
+    return f"{_count(calls, 'call')} with {calls * tokens:,} tokens of answers{cost}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
 
 
 def _steps(budget: Budget, candidates: int) -> int | None:

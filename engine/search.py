@@ -324,7 +324,8 @@ class Search:
             self._shown[key, index] = trajectory
 
     def _trajectory(self, index: int, outcome: Outcome) -> Trajectory:
-        return Trajectory(self.parts.program.texts[index], outcome.output, outcome.feedback)
+        program = self.parts.program
+        return Trajectory(program.texts[index], outcome.output, outcome.feedback, media=program.media(index))
 
     def _finish_step(
         self, evaluations: Sequence[Evaluation], sieved: Sieved, proposed: int, verdict: Verdict | None

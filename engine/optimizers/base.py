@@ -16,6 +16,7 @@ from engine.config import Config, Source, validate
 from engine.feedback import Feedback
 from engine.jsonfiles import json_text
 from engine.llm.base import LLM
+from engine.media import Media
 from engine.params import Param
 
 if TYPE_CHECKING:
@@ -72,12 +73,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One example run with the current values: what went in, came out, was said, and the graph."""
+    """One example run with the current values: what went in, came out, was said, and the graph.
+
+    `media`: the pictures and sounds in the example.
+    """
 
     example: str
     output: str
     feedback: Feedback
     subgraph: Subgraph | None = None
+    media: tuple[Media, ...] = ()
 
 
 @dataclass
