@@ -17,7 +17,7 @@ from engine.budget import Budget, Ledger
 from engine.comparison import Comparison, unjudged
 from engine.copies import Copies
 from engine.discovery import left_out
-from engine.errors import Stopped
+from engine.errors import InputError, Stopped
 from engine.evaluation import Evaluator
 from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
@@ -127,6 +127,17 @@ async def optimize_async(workflow: Callable[..., Any], data: Sequence[Any] | Non
         raise
 
 
+def _priced(model: LLM, budget: Budget) -> LLM:
+    """The model. Raises InputError where money is limited and nothing says what a call costs."""
+    if budget.usd is not None and not model.tells_cost:
+        raise InputError(
+            f"budget.usd is {budget.usd:g}, and the price of {model.name} is not known",
+            next_step="give it in US dollars per million tokens, as OpenAILLM(..., price=(PROMPT, ANSWER)) or, in a "
+            "config, price: [PROMPT, ANSWER]; or limit budget.tokens",
+        )
+    return model
+
+
 @dataclass(frozen=True)
 class _Closing:
     """The mean scores of both ends, and what the held-out examples say; `runs`: the program runs that took."""
@@ -149,7 +160,8 @@ class _Job:
     ) -> None:
         self.task, self.callbacks = task, tuple(callbacks)
         self.stop = threading.Event()
-        self._model = resolve(task.llm) if task.optimizer is not None and task.optimizer.needs_llm else None
+        needs_llm = task.optimizer is not None and task.optimizer.needs_llm
+        self._model = _priced(resolve(task.llm), task.budget) if needs_llm else None
         self.awaiter = Awaiter(loop)
         self.ledger = Ledger(task.budget)
         self.record = Record(run_dir, task.config())
@@ -235,7 +247,7 @@ class _Job:
     def _llm(self, optimizer: Optimizer) -> MeteredLLM | None:
         if not optimizer.needs_llm:
             return None
-        self._model = self._model or resolve(self.task.llm)
+        self._model = _priced(self._model or resolve(self.task.llm), self.task.budget)
         return MeteredLLM(CachedLLM(self._model, self.record.llm_path), self.ledger, seed=self.task.seed)
 
     def _parts(self, start: Start, optimizer: Optimizer, llm: MeteredLLM | None, terminal: Terminal) -> Parts:

@@ -14,6 +14,7 @@ from engine import gallery, optimizers
 from engine.budget import Budget
 from engine.config import Config, Source, read_source, validate
 from engine.errors import ConfigError, DataError, EngineError
+from engine.llm.spec import resolve
 from engine.optimizers.base import Optimizer
 from engine.ranking import Ranker
 from engine.task import Judge
@@ -44,6 +45,9 @@ class OptimizeConfig(Config):
     validation: str | float | None = Field(default=None, description="as data, or the share of the data to hold out")
     optimizer: str | dict[str, Any] = Field(default="auto", description="a name, or {kind: name, option: value}")
     llm: str | None = Field(default=None, description="openai:MODEL, http://host:port/v1#MODEL or local:NAME")
+    price: tuple[float, float] | None = Field(
+        default=None, description="of the model: US dollars per million tokens of prompts and of answers"
+    )
     budget: BudgetSection = BudgetSection()
     batch_size: int | None = Field(default=None, ge=1)
     halving: int | None = Field(default=None, ge=2, description="eta of successive halving over a step's examples")
@@ -72,7 +76,7 @@ class Experiment:
         return {
             "data": self.data,
             "feedback": self.feedback,
-            "llm": config.llm,
+            "llm": config.llm if config.price is None else resolve(config.llm, price=config.price),
             "validation": self.validation,
             "budget": Budget(**config.budget.model_dump()),
             "batch_size": config.batch_size,
