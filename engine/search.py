@@ -10,15 +10,19 @@ from typing import Any
 
 from engine.acceptance import Rule, Verdict, better, latest
 from engine.budget import Ledger, LimitReached
+from engine.copies import Copies
 from engine.errors import AnswerError, Stopped
 from engine.evaluation import Evaluator
+from engine.halving import halved
 from engine.metering import MeteredLLM
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Trajectory, values_key
 from engine.params import Param
 from engine.program import Outcome, Program, Run
 from engine.progress import Terminal, number
+from engine.projection import outlook
 from engine.record import Record
 from engine.sieve import Sieve, Sieved, is_proposable
+from engine.signals import Terminated
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ class Parts:
     rule: Rule
     examples: range
     batch_size: int | None = None
+    halving: int | None = None
     seed: int = 0
     objective: str = ""
+    copies: Copies | None = None
     callbacks: Sequence[Callback] = ()
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -63,6 +69,11 @@ class Ending:
 
 
 INTERRUPT = Ending("interrupt", is_stop=True)
+
+
+def interrupted(error: KeyboardInterrupt) -> Ending:
+    """By Ctrl-C or by SIGTERM."""
+    return Ending("SIGTERM", is_stop=True) if isinstance(error, Terminated) else INTERRUPT
 
 
 class Search:
@@ -79,7 +90,7 @@ class Search:
         self._traced: set[str] = set()
         self._shown: dict[tuple[str, int], Trajectory] = {}
         self._best_score = highest([e.score for e in history])
-        self._sieve = Sieve(parts.params)
+        self._sieve = Sieve(parts.params, parts.copies)
         for evaluation in history:
             self._sieve.saw(evaluation.candidate.values)
         self._is_scoreless = all(s is None for s, f in zip(history[0].scores, history[0].failed, strict=True) if not f)
@@ -125,8 +136,8 @@ class Search:
             return Ending(error.limit)
         except Stopped as error:
             return Ending(error.message, is_stop=True)
-        except KeyboardInterrupt:
-            return INTERRUPT
+        except KeyboardInterrupt as error:
+            return interrupted(error)
 
     def score(self) -> float | None:
         """The mean score of the held values on all examples."""
@@ -165,6 +176,7 @@ class Search:
 
     def _one_step(self) -> None:
         parts, step = self.parts, self.step + 1
+        before = parts.ledger.spent()
         parts.ledger.reserve(steps=1)
         rng = random.Random(f"{parts.seed}/{step}")
         batch = self._batch(rng)
@@ -173,12 +185,17 @@ class Search:
         proposed = self._proposed(state, wanted)
         sieved = self._sieve(proposed, state.current)
         parts.ledger.charge(invalid=len(sieved.invalid) + len(sieved.duplicates))
-        evaluations = self._evaluated(step, sieved.fresh, batch)
-        evaluations, verdict = self._decided(evaluations, batch)
+        order = rng.sample(batch, len(batch)) if parts.halving else batch
+        evaluations = self._evaluated(step, sieved.fresh, order)
+        evaluations, verdict = self._decided(evaluations)
         parts.optimizer.observe(evaluations)
         self.step = step
         self.history += evaluations
         self._finish_step(evaluations, sieved, len(proposed), verdict)
+        if step == 1 and (
+            told := outlook(parts.ledger.budget, parts.optimizer.candidates, before, parts.ledger.spent())
+        ):
+            parts.terminal.say(told)
 
     def _batch(self, rng: random.Random) -> Sequence[int]:
         size, examples = self.parts.batch_size, self.parts.examples
@@ -213,35 +230,55 @@ class Search:
 
     def _evaluated(self, step: int, fresh: Sequence[Candidate], batch: Sequence[int]) -> list[Evaluation]:
         ledger = self.parts.ledger
-        found: list[list[Outcome]] = []
+        found: list[Evaluation] = []
         ledger.reserve(evaluations=len(fresh))
         try:
             if fresh:
-                found = self.parts.evaluator.evaluate([c.values for c in fresh], batch, ledger)
+                found = self._run(step, fresh, batch)
         finally:
             ledger.charge(evaluations=len(found) - len(fresh))
-        pairs = zip(fresh, found, strict=False)  # a spent budget of runs leaves the last ones out
-        return [as_evaluation(candidate, batch, outcomes, step) for candidate, outcomes in pairs]
+        return found
 
-    def _decided(self, evaluations: list[Evaluation], batch: Sequence[int]) -> tuple[list[Evaluation], Verdict | None]:
-        """The evaluations with the accepted one marked, and what was decided about the best of them."""
+    def _run(self, step: int, fresh: Sequence[Candidate], batch: Sequence[int]) -> list[Evaluation]:
+        """The candidates on the batch, or as far as halving takes them; a spent budget leaves the last ones out."""
+        parts = self.parts
+        is_begun = False
+
+        def evaluate(candidates: Sequence[Candidate], examples: Sequence[int]) -> list[Evaluation]:
+            nonlocal is_begun
+            try:
+                found = parts.evaluator.evaluate([c.values for c in candidates], examples, parts.ledger)
+            except LimitReached:
+                if not is_begun:
+                    raise
+                return []
+            is_begun = True
+            return [as_evaluation(c, examples, outcomes, step) for c, outcomes in zip(candidates, found, strict=False)]
+
+        return halved(fresh, batch, parts.halving, evaluate) if parts.halving else evaluate(fresh, batch)
+
+    def _decided(self, evaluations: list[Evaluation]) -> tuple[list[Evaluation], Verdict | None]:
+        """The evaluations with the accepted one marked, and what was decided about the best of them.
+
+        Of a step with halving only those are compared that went furthest.
+        """
         if not evaluations:
             return evaluations, None
-        place = max(range(len(evaluations)), key=lambda i: evaluations[i].rank)
-        best, verdict = self._compared(evaluations[place], batch)
+        place = max(range(len(evaluations)), key=lambda i: (len(evaluations[i].examples), evaluations[i].rank))
+        best, verdict = self._compared(evaluations[place])
         if verdict.accepted:
             best = replace(best, accepted=True)
             self.current = dict(best.candidate.values)
             self.store()
         return [*evaluations[:place], best, *evaluations[place + 1 :]], verdict
 
-    def _compared(self, best: Evaluation, batch: Sequence[int]) -> tuple[Evaluation, Verdict]:
-        """The rule's verdict on all examples; a candidate that is no better on the batch is spared the rest."""
+    def _compared(self, best: Evaluation) -> tuple[Evaluation, Verdict]:
+        """The rule's verdict on all examples; a candidate that is no better on its own is spared the rest."""
         parts = self.parts
         if self._is_scoreless:
             return best, latest(best.scores, best.scores)
-        if len(batch) < len(parts.examples):
-            screened = better(best.scores, self.evaluation_of(self.current, batch).scores)
+        if len(best.examples) < len(parts.examples):
+            screened = better(best.scores, self.evaluation_of(self.current, best.examples).scores)
             if not screened.accepted:
                 return best, screened
             parts.evaluator.evaluate([best.candidate.values], parts.examples, parts.ledger)
@@ -287,7 +324,8 @@ class Search:
             self._shown[key, index] = trajectory
 
     def _trajectory(self, index: int, outcome: Outcome) -> Trajectory:
-        return Trajectory(self.parts.program.texts[index], outcome.output, outcome.feedback)
+        program = self.parts.program
+        return Trajectory(program.texts[index], outcome.output, outcome.feedback, media=program.media(index))
 
     def _finish_step(
         self, evaluations: Sequence[Evaluation], sieved: Sieved, proposed: int, verdict: Verdict | None

@@ -17,6 +17,7 @@ from engine.config import Config, Source, validate
 from engine.feedback import Feedback
 from engine.jsonfiles import json_text
 from engine.llm.base import LLM
+from engine.media import Media
 from engine.params import Param
 
 if TYPE_CHECKING:
@@ -73,12 +74,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One example run with the current values: what went in, came out, was said, and the graph."""
+    """One example run with the current values: what went in, came out, was said, and the graph.
+
+    `media`: the pictures and sounds in the example.
+    """
 
     example: str
     output: str
     feedback: Feedback
     subgraph: Subgraph | None = None
+    media: tuple[Media, ...] = ()
 
 
 @dataclass
@@ -151,6 +156,10 @@ class Optimizer(ABC):
         out is filled from them. Acceptance compares with the held values all the same.
         """
         return state.current
+
+    def calls(self, params: int) -> int:
+        """Calls of the model in a step, for so many parameters: what a projected cost is made of."""
+        return int(self.needs_llm)
 
     @abstractmethod
     def propose(self, state: State, n: int) -> list[Candidate]:
