@@ -110,7 +110,7 @@ class Result:
         Compared are the objectives' means over the examples; of equal ones the oldest stays. Empty where
         feedback has one score alone. `best` is chosen by the mean of all objectives.
         """
-        whole = [e for e in self.history if e.examples == self.history[0].examples and not any(e.failed)]
+        whole = [e for e in self.history if {*e.examples} == {*self.history[0].examples} and not any(e.failed)]
         means = [objectives(e.feedback) for e in whole]
         named = {objective for mean in means for objective in mean} - {SCORE}
         return [whole[i] for i in front(means)] if named else []

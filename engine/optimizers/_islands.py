@@ -66,11 +66,12 @@ class _Member:
 
     evaluation: Evaluation
     order: tuple[tuple[float, float], int]
-    pattern: tuple[tuple[int, ...], tuple[float | None, ...]]
+    pattern: frozenset[tuple[int, float | None]]
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> _Member:
-        return cls(evaluation, (evaluation.rank, evaluation.step), (evaluation.examples, evaluation.scores))
+        pattern = frozenset(zip(evaluation.examples, evaluation.scores, strict=True))
+        return cls(evaluation, (evaluation.rank, evaluation.step), pattern)
 
 
 def _kept(members: Sequence[_Member], population: int) -> list[_Member]:

@@ -12,6 +12,7 @@ from pydantic import Field
 from engine import optimizers
 from engine.errors import AnswerError, BudgetSpent
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
+from engine.params import Param
 from engine.pareto import front, vector_of, wins
 
 Values = Mapping[str, Any]
@@ -37,8 +38,8 @@ class Pareto(Optimizer):
     coordinates; each parameter is taken from the one that changed it since their latest common ancestor, from the
     one with the higher mean if both did. What a merge would give is never tried twice.
 
-    Compared are candidates that were evaluated on all of the data. With `batch_size` these are the ones that were
-    better on their batch than the values held: the others are known on too few examples. Where the start
+    Compared are candidates that were evaluated on all of the data. With `batch_size` or `halving` these are the ones
+    that got so far: the others are known on too few examples. Where the start
     has no scores, and where a ranker judges (its win rates hold within a step alone), the values held are
     the parent, and nothing is merged.
 
@@ -64,6 +65,12 @@ class Pareto(Optimizer):
     @property
     def candidates(self) -> int:
         return self._inner.candidates
+
+    def asks_llm(self, params: Sequence[Param]) -> bool:
+        return self._inner.asks_llm(params)
+
+    def calls(self, params: int) -> int:
+        return self._inner.calls(params)
 
     def parent(self, state: State) -> Values:
         known = self._compared(state.history)
@@ -159,7 +166,7 @@ class _Known:
         judged = [s for s, failed in zip(start.scores, start.failed, strict=True) if not failed]
         if judged and all(score is None for score in judged):
             return None
-        pool = [e for e in history if e.examples == start.examples]
+        pool = [e for e in history if {*e.examples} == {*start.examples}]
         vectors = [vector_of(e.examples, e.feedback) for e in pool]
         places = front(vectors)
         return cls([pool[i] for i in places], wins([vectors[i] for i in places]))

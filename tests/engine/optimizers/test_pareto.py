@@ -77,6 +77,8 @@ def test_each_objective_of_each_example_counts():
 def test_candidates_known_on_a_batch_alone_are_not_compared():
     history = [evaluation({"a": "start", "b": ""}, (0, 0.5)), evaluation({"a": "x", "b": ""}, (1,), examples=(0,))]
     assert set(drawn(history)) == {"start"}
+    history.append(evaluation({"a": "y", "b": ""}, (0.6, 0.1), examples=(1, 0)))  # all of them, in another order
+    assert set(drawn(history)) == {"y"}
 
 
 def test_a_failed_run_is_worse_than_any_score():
@@ -159,7 +161,10 @@ class Failing(Optimizer):
 def test_what_the_other_needs_is_passed_on_and_its_fault_does_not_lose_the_merge():
     optimizer = optimizers.make("pareto")
     assert optimizer.needs >= {"graph", "score"} and optimizer.shown == 3 and optimizer.candidates == 1
-    assert optimizer.needs_llm and not pareto().needs_llm and pareto().candidates == 8
+    assert optimizer.asks_llm([]) and not pareto().asks_llm([]) and optimizer.calls(5) == 1
+    assert (
+        pareto(of="opro").calls(5) == 5 and optimizer.needs_llm and not pareto().needs_llm and pareto().candidates == 8
+    )
     wrapped = pareto(merge=1)
     wrapped._inner = Failing()
     history = [
