@@ -22,12 +22,15 @@ from engine.optimizers.base import Candidate, Optimizer, Options, State, values_
 ENUMERATED = 10_000
 """Spaces of at most so many values are listed where the sampler only repeats itself."""
 
+WARM = 96
+"""Evaluations that `auto` leaves to TPE, which CMA-ES then begins from."""
+
 Sampler = Literal["tpe", "cmaes", "random", "auto"]
 
 
 class NumericOptions(Options):
     candidates: int = Field(default=4, ge=1, description="candidates asked for in a step; 1 learns most from each")
-    sampler: Sampler = Field(default="tpe", description="auto: cmaes for two or more numbers alone, else tpe")
+    sampler: Sampler = Field(default="tpe", description="auto: tpe, and cmaes after 96 evaluations of numbers alone")
     startup: int = Field(default=10, ge=1, description="evaluations before TPE begins; until then uniform draws")
     population: int | None = Field(default=None, ge=4, description="of CMA-ES; null: see the documentation")
     log: list[str] | None = Field(default=None, description="numbers on a log scale; null: where le >= 1000 ge > 0")
@@ -39,8 +42,9 @@ class Numeric(Optimizer):
 
     tpe: the tree-structured Parzen estimator of Bergstra et al. (2011), multivariate, as optuna has it by default
     (2304.11127); candidates of the same step are told to it as running, which it takes for bad ones (the constant
-    liar), so that they differ. cmaes: see `_cmaes`; choices and flags are then proposed by TPE on them alone. random:
-    optuna's uniform draws. The study is made anew from the history in each step, so a resumed run goes on as if it had
+    liar), so that they differ. cmaes: see `_cmaes`; choices and flags are then proposed by TPE on them alone. auto: TPE for the
+    first 96 evaluations; then, where there are numbers alone, CMA-ES from where the best of them lie. random: optuna's
+    uniform draws. The study is made anew from the history in each step, so a resumed run goes on as if it had
     never stopped; nothing is stored.
 
     What is told: `comparable_scores`, that is with batches differences to the starting values on the same examples,
@@ -65,16 +69,16 @@ class Numeric(Optimizer):
                 allowed="at least one parameter that is a number, an integer, a choice or a flag",
                 next_step="optimizer='opro' or 'optoprime' propose texts and code",
             )
-        sampler = self._sampler(space)
+        sampler = self._sampler(space, len(state.history))
         drawn = self._drawn(state, space, sampler)
         found = list(fresh(state, space, drawn, n, self.config.tries))
         return [Candidate(values, f"proposed by {sampler}") for values in found]
 
-    def _sampler(self, space: Space) -> Sampler:
-        """The one that is used: CMA-ES is one of numbers."""
+    def _sampler(self, space: Space, known: int) -> Sampler:
+        """The one that is used: CMA-ES is one of numbers, and better than TPE in long runs."""
         wanted: Sampler = self.config.sampler
         if wanted == "auto":
-            return "cmaes" if len(space.axes) > 1 and not space.categories else "tpe"
+            return "cmaes" if known > WARM and not space.categories else "tpe"
         return "tpe" if wanted == "cmaes" and not space.axes else wanted
 
     def _drawn(self, state: State, space: Space, sampler: Sampler) -> Iterator[dict[str, Any]]:
@@ -85,7 +89,8 @@ class Numeric(Optimizer):
             return
         told = [([axis.unit(e.candidate.values[axis.param.name]) for axis in space.axes], score)
                 for e, score in zip(state.history, scores, strict=True)]  # fmt: skip
-        asked = points(told, self.candidates, state.rng.getrandbits(32), self.config.population)
+        warm = WARM if self.config.sampler == "auto" else 0
+        asked = points(told, self.candidates, state.rng.getrandbits(32), self.config.population, warm=warm)
         others = Space((), space.categories)
         rest = _by_optuna(state, others, scores, "tpe", self.config.startup) if others.categories else itertools.repeat({})
         for point, chosen in zip(asked, rest, strict=False):
