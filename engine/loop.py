@@ -21,6 +21,7 @@ from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
 from engine.metering import MeteredLLM
 from engine.optimizers.base import Optimizer
+from engine.params import Param
 from engine.program import Program
 from engine.progress import Terminal
 from engine.ranked import RankedSearch
@@ -28,6 +29,7 @@ from engine.ranking import Ranker
 from engine.record import Record
 from engine.result import Cost, ParamRecord, Result, Validation
 from engine.search import INTERRUPT, Callback, Ending, Parts, Search
+from engine.sieve import is_proposable
 from engine.start import Start, begin, choose_optimizer
 from engine.task import Judge, Task
 
@@ -172,7 +174,7 @@ class _Job:
         for reason in left_out([param for param in start.params if param.kind == "code"]):
             terminal.say(f"left out of what is optimized: {reason}")
         optimizer = self.task.optimizer or self._chosen(start, terminal)
-        llm = self._llm(optimizer)
+        llm = self._llm(optimizer, [param for param in start.params if is_proposable(param)])
         search = self._search(self._parts(start, optimizer, llm, terminal), start)
         if saved is None:
             self.record.save_step(search.first_row(), start.history, "start", search.state())
@@ -198,8 +200,8 @@ class _Job:
         terminal.say(f"optimizer: {reason}")
         return optimizer
 
-    def _llm(self, optimizer: Optimizer) -> MeteredLLM | None:
-        if not optimizer.needs_llm:
+    def _llm(self, optimizer: Optimizer, params: Sequence[Param]) -> MeteredLLM | None:
+        if not optimizer.asks_llm(params):
             return None
         model = self._model or resolve(self.task.llm)
         return MeteredLLM(CachedLLM(model, self.record.llm_path), self.ledger, seed=self.task.seed)

@@ -163,5 +163,3 @@ def _difference(evaluation: Evaluation, against: Mapping[int, float], lowest: fl
 
 def _id(evaluation: Evaluation) -> str:
     return values_key(evaluation.candidate.values)
-
-

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.errors import ConfigError
-from engine.optimizers.base import Evaluation, State
+from engine.errors import ConfigError, ParamError
+from engine.optimizers.base import Evaluation, State, values_key
 from engine.params import Param
 
 REACH = 10.0
@@ -19,6 +21,9 @@ LOG_RATIO = 1000.0
 
 WIDEST = 2.0**53
 """Wider intervals are searched as if they were open: floats and samplers lose whole numbers there."""
+
+ENUMERATED = 10_000
+"""Spaces of at most so many values are listed where a sampler only repeats itself."""
 
 Bend = Literal["linear", "log", "open"]
 
@@ -117,6 +122,48 @@ class Space:
             span = _whole_count(axis.param) if is_finite else 1.0 if is_one else math.inf
             sizes.append(span)
         return math.prod(sizes)
+
+
+def fresh(state: State, space: Space, drawn: Iterator[dict[str, Any]], n: int, tries: int) -> Iterator[dict[str, Any]]:
+    """Up to n of those drawn that the parameters take and that were not tried before."""
+    seen = {values_key(e.candidate.values) for e in state.history}
+    listed: list[dict[str, Any]] | None = None
+    for _ in range(n):
+        values = next((v for v in itertools.islice(drawn, tries) if _is_fresh(state, v, seen)), None)
+        if values is None and space.size <= ENUMERATED:
+            listed = _shuffled(space, state.rng) if listed is None else listed
+            values = next((v for v in listed if _is_fresh(state, v, seen)), None)
+        if values is None:
+            return
+        seen.add(_key(state, values))
+        yield values
+
+
+def _is_fresh(state: State, values: Mapping[str, Any], seen: set[str]) -> bool:
+    if _key(state, values) in seen:
+        return False
+    by_name = {param.name: param for param in state.params}
+    try:
+        for name, value in values.items():
+            by_name[name].check(value)
+    except ParamError:
+        return False
+    return True
+
+
+def _key(state: State, values: Mapping[str, Any]) -> str:
+    return values_key({**state.current, **values})
+
+
+def _shuffled(space: Space, rng: random.Random) -> list[dict[str, Any]]:
+    """All values of a small space in random order."""
+    columns: dict[str, Sequence[Any]] = {
+        axis.param.name: range(int(axis.value(0.0)), int(axis.value(1.0)) + 1) if axis.is_whole else [axis.value(0.0)]
+        for axis in space.axes
+    }
+    columns |= {c.param.name: c.values for c in space.categories}
+    rows = [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
+    return rng.sample(rows, len(rows))
 
 
 def _axis(param: Param, state: State, is_log: bool) -> Axis:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
@@ -13,14 +12,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 from pydantic import Field
 
-from engine.errors import InputError, ParamError
+from engine.errors import InputError
 from engine.optimizers._cmaes import points
 from engine.optimizers._compared import comparable_scores
-from engine.optimizers._space import Axis, Space
-from engine.optimizers.base import Candidate, Optimizer, Options, State, values_key
-
-ENUMERATED = 10_000
-"""Spaces of at most so many values are listed where the sampler only repeats itself."""
+from engine.optimizers._space import Axis, Space, fresh
+from engine.optimizers.base import Candidate, Optimizer, Options, State
 
 WARM = 96
 """Evaluations that `auto` leaves to TPE, which CMA-ES then begins from."""
@@ -92,7 +88,9 @@ class Numeric(Optimizer):
         warm = WARM if self.config.sampler == "auto" else 0
         asked = points(told, self.candidates, state.rng.getrandbits(32), self.config.population, warm=warm)
         others = Space((), space.categories)
-        rest = _by_optuna(state, others, scores, "tpe", self.config.startup) if others.categories else itertools.repeat({})
+        rest = (
+            _by_optuna(state, others, scores, "tpe", self.config.startup) if others.categories else itertools.repeat({})
+        )
         for point, chosen in zip(asked, rest, strict=False):
             yield {axis.param.name: axis.value(u) for axis, u in zip(space.axes, point, strict=True)} | chosen
 
@@ -158,48 +156,6 @@ def _told(axis: Axis, value: Any) -> Any:
 
 def _untold(axis: Axis, asked: Any) -> Any:
     return axis.straight(asked) if axis.bend == "open" else asked
-
-
-def fresh(state: State, space: Space, drawn: Iterator[dict[str, Any]], n: int, tries: int) -> Iterator[dict[str, Any]]:
-    """Up to n of those drawn that the parameters take and that were not tried before."""
-    seen = {values_key(e.candidate.values) for e in state.history}
-    listed: list[dict[str, Any]] | None = None
-    for _ in range(n):
-        values = next((v for v in itertools.islice(drawn, tries) if _is_fresh(state, v, seen)), None)
-        if values is None and space.size <= ENUMERATED:
-            listed = _shuffled(space, state.rng) if listed is None else listed
-            values = next((v for v in listed if _is_fresh(state, v, seen)), None)
-        if values is None:
-            return
-        seen.add(_key(state, values))
-        yield values
-
-
-def _is_fresh(state: State, values: Mapping[str, Any], seen: set[str]) -> bool:
-    if _key(state, values) in seen:
-        return False
-    by_name = {param.name: param for param in state.params}
-    try:
-        for name, value in values.items():
-            by_name[name].check(value)
-    except ParamError:
-        return False
-    return True
-
-
-def _key(state: State, values: Mapping[str, Any]) -> str:
-    return values_key({**state.current, **values})
-
-
-def _shuffled(space: Space, rng: random.Random) -> list[dict[str, Any]]:
-    """All values of a small space in random order."""
-    columns: dict[str, Sequence[Any]] = {
-        axis.param.name: range(int(axis.value(0.0)), int(axis.value(1.0)) + 1) if axis.is_whole else [axis.value(0.0)]
-        for axis in space.axes
-    }
-    columns |= {c.param.name: c.values for c in space.categories}
-    rows = [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
-    return rng.sample(rows, len(rows))
 
 
 @contextmanager

@@ -64,9 +64,7 @@ def win_counts(rankings: Sequence[Ranking], ids: Sequence[Id], *, is_even: bool 
     return wins
 
 
-def _posterior(
-    found: Floats, gaps: Floats, won: Floats, lost: Floats, penalty: float
-) -> tuple[float, Floats, Floats]:
+def _posterior(found: Floats, gaps: Floats, won: Floats, lost: Floats, penalty: float) -> tuple[float, Floats, Floats]:
     """The negative log posterior, its gradient and its Hessian."""
     apart = gaps @ found
     chance = 1 / (1 + np.exp(-np.clip(apart, -500, 500)))
