@@ -23,9 +23,9 @@ def points(
 ) -> Iterator[list[float]]:
     """What CMA-ES asks for next in [0, 1]^d, one after the other for ever.
 
-    told: the points so far, oldest first; the starting one, where the first generation's mean is, is the first and in no
-    generation. Each `population` of them in turn is one generation, of which only the order of the scores counts, a
-    failed run being the worst. population: None for the least multiple of `candidates` that is not below the usual
+    told: the points so far, oldest first. The starting one, where the first generation's mean is, is the first and in
+    no generation; then each `population` of them is one, of which only the order of the scores counts, a failed run
+    being the worst. population: None for the least multiple of `candidates` that is not below the usual
     4 + 3 ln d, so that generations end with steps. Where proposals were dropped a generation takes up some of the
     next step's, which were drawn from the mean before it.
     warm: so many points after the starting one were found otherwise; mean and covariance begin at the best tenth of

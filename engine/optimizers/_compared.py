@@ -116,10 +116,7 @@ def _ranking(held: Evaluation, evaluations: Sequence[Evaluation], example: int, 
     for evaluation in evaluations:
         if (score := _scored(evaluation).get(example)) is not None:
             scores[_id(evaluation)] = score
-    if ranked:
-        own = _left_over(held, list(scores.values()), example)
-    else:
-        own = _scored(held).get(example)
+    own = _left_over(held, list(scores.values()), example) if ranked else _scored(held).get(example)
     if own is not None:
         scores[_id(held)] = own
     return Ranking.by_score(scores)

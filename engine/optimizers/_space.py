@@ -71,6 +71,8 @@ class Axis:
         elif self.bend == "log":
             value = math.exp(bent)
         low = -math.inf if self.param.ge is None else self.param.ge
+        if self.is_whole and self.bend == "log":
+            low = max(low, 1)
         high = math.inf if self.param.le is None else self.param.le
         if self.is_whole:
             return int(min(math.floor(high) if high < math.inf else high, max(_ceil(low), round(value))))
@@ -208,7 +210,7 @@ def _check_log(log: Sequence[str] | None, numbers: Sequence[Param], initial: Map
         if name not in by_name:
             raise ConfigError(f"log names '{name}', which is no number", allowed=", ".join(by_name) or "no name")
         param = by_name[name]
-        if (param.ge is None and initial[name] <= 0) or (param.ge is not None and param.ge <= 0 and initial[name] <= 0):
+        if (param.ge is None or param.ge <= 0) and initial[name] <= 0:
             raise ConfigError(
                 f"'{name}' starts at {initial[name]} and may not be searched on a log scale",
                 allowed="numbers with ge above 0, or that start above 0",

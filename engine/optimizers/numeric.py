@@ -38,9 +38,9 @@ class Numeric(Optimizer):
 
     tpe: the tree-structured Parzen estimator of Bergstra et al. (2011), multivariate, as optuna has it by default
     (2304.11127); candidates of the same step are told to it as running, which it takes for bad ones (the constant
-    liar), so that they differ. cmaes: see `_cmaes`; choices and flags are then proposed by TPE on them alone. auto: TPE for the
-    first 96 evaluations; then, where there are numbers alone, CMA-ES from where the best of them lie. random: optuna's
-    uniform draws. The study is made anew from the history in each step, so a resumed run goes on as if it had
+    liar), so that they differ. cmaes: see `_cmaes`; choices and flags are then proposed by TPE on them alone. auto: TPE
+    for the first 96 evaluations; then, where there are numbers alone, CMA-ES from where the best of them lie. random:
+    optuna's uniform draws. The study is made anew from the history in each step, so a resumed run goes on as if it had
     never stopped; nothing is stored.
 
     What is told: `comparable_scores`, that is with batches differences to the starting values on the same examples,

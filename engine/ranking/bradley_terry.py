@@ -23,8 +23,8 @@ def strengths_of(wins: Any, features: Any = None, *, penalty: float = 0.1) -> tu
     The mode of prod sigma(s_a - s_b)^wins[a, b] * exp(-penalty * sum s^2), by Newton's method; the covariance is the
     inverse Hessian there (Laplace's approximation). wins: (m, m), how often the row's candidate beat the column's; a
     tie is half a win for each; the diagonal is not read. features: (m, n), where candidate a has the strength
-    sum_j features[a, j] s_j; None: each candidate has its own. With one's own strengths and this penalty it is
-    `plackett_luce.strengths` for rankings that have ties, without choix. The penalty is the prior N(0, 1 / (2 penalty)).
+    sum_j features[a, j] s_j; None: each candidate has its own. With strengths of their own the mode is that of
+    `plackett_luce.strengths` for rankings that have ties, without choix. The prior is N(0, 1 / (2 penalty)).
     Raises InputError for a penalty that is not above 0.
     """
     if not penalty > 0:
@@ -44,7 +44,8 @@ def strengths_of(wins: Any, features: Any = None, *, penalty: float = 0.1) -> tu
         found = found - length * step
         if np.abs(length * step).max(initial=0.0) < NEAR:
             break
-    return found, np.linalg.inv(_posterior(found, gaps, won, lost, penalty)[2])
+    covariance: Floats = np.linalg.inv(_posterior(found, gaps, won, lost, penalty)[2])
+    return found, covariance
 
 
 def win_counts(rankings: Sequence[Ranking], ids: Sequence[Id], *, is_even: bool = False) -> Floats:
