@@ -44,7 +44,7 @@ def strengths_of(wins: Any, features: Any = None, *, penalty: float = 0.1) -> tu
         found = found - length * step
         if np.abs(length * step).max(initial=0.0) < NEAR:
             break
-    covariance: Floats = np.linalg.inv(_posterior(found, gaps, won, lost, penalty)[2])
+    covariance = np.linalg.inv(_posterior(found, gaps, won, lost, penalty)[2]).astype(np.float64)
     return found, covariance
 
 

@@ -69,6 +69,8 @@ def what_counts(folder: Path) -> dict[str, object]:
         ('{"kind": "optoprime", "examples": 1}', (0.15, 0.6, 0.3)),
         ('{"kind": "opro", "candidates": 4}', (0.4, 0.1)),
         ('{"kind": "random", "candidates": 3}', (0.2,)),
+        ('{"kind": "numeric", "candidates": 3, "startup": 4}', (0.4,)),
+        ('{"kind": "rank", "candidates": 3}', (0.4,)),
     ],
 )
 def test_a_killed_run_ends_as_one_that_was_never_stopped(tmp_path, optimizer, kills):
