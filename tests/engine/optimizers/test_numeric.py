@@ -50,7 +50,7 @@ def mixed():
 def conditional(v):
     """k and `on` count under "b" alone, and x otherwise under "a" than under "b"; the best is 0.3."""
     if v["which"] == "a":
-        return -abs(v["x"] - 0.2)
+        return -0.3 - abs(v["x"] - 0.2)
     return 0.3 * v["on"] - abs(v["k"] - 13) / 20 - abs(v["x"] - 0.8) if v["which"] == "b" else -1.0
 
 
@@ -88,9 +88,8 @@ def test_the_proposals_are_optunas_of_the_same_seed(sampler):
     study = optuna.create_study(direction="maximize", sampler=chosen)
     base = history[0].score
     for e in history:  # differences to the starting values
-        study.add_trial(
-            optuna.create_trial(params=dict(e.candidate.values), distributions=ranges, value=e.score - base)
-        )
+        values = dict(e.candidate.values)
+        study.add_trial(optuna.create_trial(params=values, distributions=ranges, value=e.score - base))
     assert [dict(c.values) for c in found] == [study.ask(ranges).params for _ in range(3)]
 
 
@@ -125,8 +124,8 @@ def test_a_failed_run_is_the_worst_of_its_generation():
 
 TASKS = {  # parameters, score, its maximum, evaluations
     "branin": (plane, branin, -OPTIMUM, 80), "sphere 5": (lambda: cube(5), sphere, 0, 48),
-    "sphere 12": (lambda: cube(12), sphere, 0, 64), "one": (lambda: cube(1), sphere, 0, 40),
-    "conditional": (mixed, conditional, 0.3, 60),
+    "sphere 12": (lambda: cube(12), sphere, 0, 40), "one": (lambda: cube(1), sphere, 0, 40),
+    "conditional": (mixed, conditional, 0.3, 40),
     "open": (lambda: [trace.param(1.0, name=f"x{i}") for i in range(3)],
              lambda v: sphere({k: x / 4 for k, x in v.items()}), 0, 40),
 }  # fmt: skip
@@ -155,7 +154,7 @@ def test_noise_does_not_mislead_it():
         search(optimizer, cube(3), lambda v: kept.setdefault(tuple(v.values()), score(v)), 48, seed)
         return sphere(dict(enumerate(max(kept, key=kept.get))))
 
-    low, _ = interval([truth("numeric", seed) - truth("random", seed) for seed in range(12)])
+    low, _ = interval([truth("numeric", seed) - truth("random", seed) for seed in range(10)])
     assert low > 0
 
 
@@ -208,7 +207,7 @@ def test_on_a_log_scale_small_numbers_are_found():
     assert interval(wins)[0] > 0
     with pytest.raises(ConfigError, match="log names 'size', which is no number"):
         make({"kind": "numeric", "log": ["size"]}).propose(start_state(rate), 1)
-    with pytest.raises(ConfigError, match="'x' starts at 0.0"):
+    with pytest.raises(ConfigError, match="'x' starts at 0"):
         make({"kind": "numeric", "log": ["x"]}).propose(start_state([trace.param(0.0, name="x")]), 1)
 
 

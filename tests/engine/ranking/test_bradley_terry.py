@@ -62,9 +62,13 @@ def test_the_covariance_is_the_inverse_of_the_curvature():
     h, e = 1e-4, np.eye(3)
     for i in range(3):
         assert (loss(found + h * e[i]) - loss(found - h * e[i])) / (2 * h) == pytest.approx(0, abs=1e-6)
-    curve = [[loss(found + h * (a + b)) - loss(found + h * (a - b)) - loss(found - h * (a - b)) + loss(found - h * (a + b))
-              for b in e] for a in e]  # fmt: skip
-    assert np.linalg.inv(np.array(curve) / (4 * h * h)) == pytest.approx(covariance, rel=1e-3)
+
+    def bent(a, b):
+        both, one = h * (a + b), h * (a - b)
+        return (loss(found + both) + loss(found - both) - loss(found + one) - loss(found - one)) / (4 * h * h)
+
+    curvature = np.array([[bent(a, b) for b in e] for a in e])
+    assert np.linalg.inv(curvature) == pytest.approx(covariance, rel=1e-3)
 
 
 def test_wins_by_hand():
