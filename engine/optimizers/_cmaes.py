@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from cmaes import CMA, get_warm_start_mgd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from cmaes import CMA
 
 SIGMA = 1 / 6
 """Standard deviation of the first generation in shares of an interval, as optuna has it."""
@@ -46,6 +49,9 @@ def points(
 
 def _begun(source: list[tuple[NDArray[np.float64], float]], size: int) -> CMA:
     """The first generation, around one point or where the best of several lie."""
+    # Here, because cmaes loads scipy.stats, which takes a second that TPE does not need.
+    from cmaes import CMA, get_warm_start_mgd
+
     mean, sigma, cov = source[0][0], SIGMA, None
     if len(source) > 1:
         mean, sigma, cov = get_warm_start_mgd(source, gamma=0.1, alpha=0.1)
