@@ -71,7 +71,7 @@ def _turn(state: Descent, slope: Floats, settings: Settings) -> None:
 
 
 def _move(state: Descent, each: Round, axes: Sequence[Axis], settings: Settings) -> None:
-    best = max(each.evaluations, key=lambda e: e.rank)
+    best = max(each.evaluations, key=lambda e: (len(e.examples), e.rank))  # halving runs only the best on all
     state.is_search = False
     if best.score is None:
         return

@@ -70,6 +70,9 @@ class Rank(Optimizer):
         worded = [param for param in params if param.kind in WORDED]
         return bool(worded) and self._inner.asks_llm(worded)
 
+    def calls(self, params: int) -> int:
+        return self._inner.calls(params)
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         parts = self._parts(state)
         first = (state.step - 1) % max(1, len(parts))
