@@ -123,7 +123,7 @@ def test_a_failed_run_is_the_worst_of_its_generation():
 
 
 TASKS = {  # parameters, score, its maximum, evaluations
-    "branin": (plane, branin, -OPTIMUM, 80), "sphere 5": (lambda: cube(5), sphere, 0, 48),
+    "branin": (plane, branin, -OPTIMUM, 64), "sphere 5": (lambda: cube(5), sphere, 0, 48),
     "sphere 12": (lambda: cube(12), sphere, 0, 40), "one": (lambda: cube(1), sphere, 0, 40),
     "conditional": (mixed, conditional, 0.3, 40),
     "open": (lambda: [trace.param(1.0, name=f"x{i}") for i in range(3)],
