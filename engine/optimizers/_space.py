@@ -87,8 +87,9 @@ class Category:
     values: tuple[Any, ...]
 
     def place(self, value: Any) -> int:
-        """The number of a value."""
-        return next(i for i, one in enumerate(self.values) if type(one) is type(value) and one == value)
+        """The number of a value; a resumed run has it as JSON gave it back, a tuple as a list."""
+        key = values_key({"": value})
+        return next(i for i, one in enumerate(self.values) if values_key({"": one}) == key)
 
 
 @dataclass(frozen=True)

@@ -65,3 +65,9 @@ def test_the_size_of_a_space():
     assert Space.of(start_state(given)).size == 8 * 2 * 3
     assert Space.of(start_state([*given, PARAMS[0]])).size == math.inf
     assert Space.of(start_state([trace.param(2.0, name="one", ge=2, le=2)])).size == 1
+
+
+def test_a_choice_is_found_again_by_its_kind_and_as_json_gives_it_back():
+    mixed = trace.param((1, 2), name="c", choices=[(1, 2), 1, True, "1", 1.5])
+    (category,) = Space.of(start_state([mixed])).categories
+    assert [category.place(v) for v in ([1, 2], (1, 2), 1, True, "1", 1.5)] == [0, 0, 1, 2, 3, 4]
