@@ -12,7 +12,7 @@ from pydantic import Field
 from engine import optimizers
 from engine.errors import ParamError
 from engine.llm import LLM, resolve
-from engine.optimizers._bandit import Array, Network, covariance, picks, standardized, trained
+from engine.optimizers._bandit import Array, Network, Pick, covariance, picks, standardized, trained
 from engine.optimizers._turns import spoken
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
 
@@ -90,21 +90,23 @@ class Instinct(Optimizer):
         embedder = self._embedding_model(state.llm)
         known = self._embedded(embedder, [evaluation.candidate.values for evaluation, _ in seen], state)
         new = self._embedded(embedder, [{**state.current, **c.values} for c in fresh], state)
+        scores, rng = np.array([score for _, score in seen]), np.random.default_rng(state.rng.getrandbits(64))
+        note = f"of {len(fresh)} proposals, read by {embedder.name}"
+        return [
+            _explained(fresh[pick.place], pick, self.config.nu, note)
+            for pick in self._picked(known, scores, new, n, rng)
+        ]
+
+    def _picked(self, known: Array, scores: Array, new: Array, n: int, rng: np.random.Generator) -> list[Pick]:
+        """n of the `new` embeddings, with mean and sigma in the unit of the scores."""
+        ridge, nu = self.config.ridge, self.config.nu
         among = np.concatenate([known, new])
         x, y = standardized(known, among), standardized(new, among)
-        scores = np.array([score for _, score in seen])
-        middle, spread = scores.mean(), scores.std() or 1.0
-        rng = np.random.default_rng(state.rng.getrandbits(64))
+        middle, spread = float(scores.mean()), float(scores.std()) or 1.0
         start = Network.drawn(x.shape[1], WIDTH, rng)
-        network = trained(start, x, (scores - middle) / spread, self.config.ridge, self.config.training_steps)
-        ridge, nu = self.config.ridge, self.config.nu
+        network = trained(start, x, (scores - middle) / spread, ridge, self.config.training_steps)
         found = picks(network(y), covariance(network, x, y, ridge), n, nu, ridge)
-        return [
-            _explained(
-                fresh[pick.place], middle + spread * pick.mean, spread * pick.sigma, nu, len(fresh), embedder.name
-            )
-            for pick in found
-        ]
+        return [Pick(pick.place, middle + spread * pick.mean, spread * pick.sigma) for pick in found]
 
     def _embedding_model(self, proposer: LLM | None) -> LLM:
         if self.config.embedder is None and proposer is not None and proposer.can_embed:
@@ -128,7 +130,8 @@ def _sorted_out(drawn: Sequence[Candidate], state: State) -> tuple[list[Candidat
     """The candidates with valid values that were not evaluated yet, each once, and the others."""
     seen = {values_key(evaluation.candidate.values) for evaluation in state.history}
     params = {param.name: param for param in state.params}
-    fresh, others = [], []
+    fresh: list[Candidate] = []
+    others: list[Candidate] = []
     for candidate in drawn:
         try:
             if candidate.fault:
@@ -150,9 +153,9 @@ def _scored(history: Sequence[Evaluation]) -> list[tuple[Evaluation, float]]:
     return [(e, lowest if e.score is None or any(e.failed) else e.score) for e in history]
 
 
-def _explained(candidate: Candidate, mean: float, sigma: float, nu: float, of: int, embedder: str) -> Candidate:
+def _explained(candidate: Candidate, pick: Pick, nu: float, note: str) -> Candidate:
     """The candidate, its reason with what it was chosen by."""
-    told = f"UCB {mean + nu * sigma:.4g} = {mean:.4g} + {nu:g} x {sigma:.4g}, of {of} proposals, read by {embedder}"
+    told = f"UCB {pick.mean + nu * pick.sigma:.4g} = {pick.mean:.4g} + {nu:g} x {pick.sigma:.4g}, {note}"
     return replace(candidate, reason=f"{candidate.reason}; {told}" if candidate.reason else told)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine import Budget, optimize, optimizers, trace
-from engine.errors import ConfigError, InputError
+from engine.errors import ConfigError, InputError, LLMUnavailable
 from engine.feedback import Feedback
 from engine.llm import ScriptedLLM
 from engine.optimizers import Candidate, Evaluation, State
@@ -103,6 +103,61 @@ def test_it_needs_fewer_evaluations_than_chance_and_from_shuffled_scores_it_does
     assert interval(saved)[0] > 0
     assert interval(blind)[0] < 0
     assert interval(np.array(saved) - blind)[0] > 0
+
+
+class Seeded(Embedding):
+    """Its words depend on the request's seed alone; the given call of a kind finds the model down."""
+
+    def __init__(self, kind, call):
+        super().__init__()
+        self.kind, self.left = kind, call
+
+    def complete(self, messages, *, n=1, seed=0, **options):
+        self._count("request")
+        rng = random.Random(seed)
+        return ScriptedLLM(lambda messages: f"word {rng.getrandbits(40)}").complete(messages, n=n)
+
+    def embed(self, texts):
+        self._count("text")
+        return super().embed(texts)
+
+    def _count(self, kind):
+        self.left -= kind == self.kind
+        if kind == self.kind and self.left == 0:
+            raise LLMUnavailable("down")
+
+
+@pytest.mark.parametrize(("kind", "call"), [("request", 2), ("request", 3), ("text", 9), ("text", 60), ("text", 100)])
+def test_a_run_that_broke_off_ends_as_one_that_did_not(kind, call, tmp_path):
+    def run(folder, llm):
+        return optimize(
+            word_of,
+            feedback=lambda _, out: linear(out),
+            optimizer=BANDIT,
+            llm=llm,
+            budget=Budget(evaluations=32),
+            run_dir=tmp_path / folder,
+            workers=1,
+        )
+
+    word = trace.param("start", name="word")
+
+    @trace.node
+    def use(word):
+        return word
+
+    def word_of():
+        return use(word)
+
+    def told(result):
+        return [(e.step, e.candidate, e.score, e.accepted) for e in result.history]
+
+    whole = run("whole", Seeded("", 0))
+    word.set("start", author="user")
+    with pytest.raises(LLMUnavailable):
+        run("broken", Seeded(kind, call))
+    word.set("start", author="user")
+    assert told(run("broken", Seeded("", 0))) == told(whole)
 
 
 def history_of(scores, failed=()):
