@@ -70,17 +70,19 @@ def locked(path: Path | str, *, timeout_s: float = 60.0) -> Iterator[None]:
 
     Raises InputError where the file cannot be made, or is held by another process for longer than the timeout.
     """
+    connection = None
     try:
         connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
+        connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
-        raise InputError(f"cannot lock: {error}", place=str(path)) from None
+        if connection is not None:
+            connection.close()
+        raise InputError(
+            f"cannot lock: {error}",
+            place=str(path),
+            next_step="choose a folder that you may write to, or wait for the other process",
+        ) from None
     try:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            raise InputError(
-                f"cannot lock: {error}", place=str(path), next_step="choose a folder that you may write to"
-            ) from None
         yield
     finally:
         connection.close()

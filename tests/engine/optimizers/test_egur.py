@@ -128,11 +128,11 @@ def test_a_second_run_starts_better_than_the_first_and_than_one_without_the_memo
     def first_step(result):
         return fmean(e.score for e in result.history if e.step == 1)
 
-    for salt in "abcdef":
+    for salt in "abcd":
         memory = str(tmp_path / f"{salt}.json")
-        first = run(tmp_path / f"{salt}1", Model(salt=salt), memory=memory)
-        second = run(tmp_path / f"{salt}2", Model(salt=salt + "2"), memory=memory)
-        alone = run(tmp_path / f"{salt}3", Model(salt=salt + "2"))
+        first = run(tmp_path / f"{salt}1", Model(salt=salt), 8, memory=memory)
+        second = run(tmp_path / f"{salt}2", Model(salt=salt + "2"), 4, memory=memory)
+        alone = run(tmp_path / f"{salt}3", Model(salt=salt + "2"), 4)
         assert first_step(second) > first_step(first)
         assert first_step(second) > first_step(alone)
 

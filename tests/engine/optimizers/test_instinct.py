@@ -53,7 +53,7 @@ class Embedding(ScriptedLLM):
         return [vector(text).tolist() for text in texts]
 
 
-def searched(path, score, optimizer, seed, evaluations=48):
+def searched(path, score, optimizer, seed, evaluations=40):
     """A run; of `best_of_n` the proposals depend on the seed alone."""
     word = trace.param("start", name="word")
 
@@ -94,7 +94,7 @@ CHANCE = {**BANDIT, "warmup": 10**6}  # a random choice among the same proposals
 def test_it_needs_fewer_evaluations_than_chance_and_from_shuffled_scores_it_does_not(score, tmp_path):
     goal = np.quantile([score(f"word {i}") for i in range(4000)], 0.95)
     saved, blind = [], []
-    for seed in range(12):
+    for seed in range(10):
         chance = needed(searched(tmp_path, score, CHANCE, seed), goal)
         saved.append(chance - needed(searched(tmp_path, score, BANDIT, seed), goal))
         placebo = searched(tmp_path, score, {"kind": "placebo", "of": BANDIT}, seed)
