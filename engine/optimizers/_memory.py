@@ -51,7 +51,7 @@ class Experience:
 
 @dataclass(frozen=True)
 class Entry:
-    """One lesson, borne out by `count` evaluations, of which `scored` have the mean `score`; `best`: the best's values."""
+    """One lesson, borne out by `count` evaluations; the `scored` of them have the mean `score`, the best `best`."""
 
     id: str
     situation: str

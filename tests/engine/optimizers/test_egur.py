@@ -21,6 +21,12 @@ from engine.record import Record
 GOAL = 0.73
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    """Many short runs: what a power cut would leave of them does not matter here."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+
+
 def is_consolidation(messages):
     return "You are the Consolidator" in messages[0]["content"]
 

@@ -15,6 +15,13 @@ from engine.feedback import Feedback
 from engine.llm import ScriptedLLM
 from engine.optimizers import Candidate, Evaluation, State
 
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    """Many short runs: what a power cut would leave of them does not matter here."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+
+
 SIZE, LATENT = 12, 4
 MIX = np.random.default_rng(7).normal(size=(LATENT, SIZE))
 
