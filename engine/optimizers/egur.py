@@ -93,8 +93,9 @@ class Egur(Optimizer):
         return suggestions(state, self.messages(state), n, **sampling)
 
     def observe(self, evaluations: Sequence[Evaluation]) -> None:
+        memory = self.memory
         new = [experience(evaluation, self._origin) for evaluation in evaluations]
-        self._memory = replace(self.memory, waiting=(*self.memory.waiting, *new)).bounded(self.config.size)
+        self._memory = replace(memory, waiting=(*memory.waiting, *new)).bounded(self.config.size)
         self._store.merge(self._memory)
 
     def state_dict(self) -> dict[str, Any]:
