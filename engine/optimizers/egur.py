@@ -86,6 +86,9 @@ class Egur(Optimizer):
         self._memory: Memory | None = None
         self._origin, self.unusable = "", 0
 
+    def calls(self, params: int) -> int:
+        return 2
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         if self.memory.waiting:
             self._consolidate(state)

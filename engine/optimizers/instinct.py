@@ -67,6 +67,12 @@ class Instinct(Optimizer):
     def candidates(self) -> int:
         return self._inner.candidates
 
+    def calls(self, params: int) -> int:
+        return self._inner.calls(params)
+
+    def parent(self, state: State) -> Mapping[str, Any]:
+        return self._inner.parent(state)
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         drawn = self._inner.propose(state, n * self.config.pool)
         fresh, others = _sorted_out(drawn, state)

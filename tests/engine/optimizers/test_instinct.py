@@ -245,6 +245,7 @@ def test_it_takes_the_wrapped_optimizers_name_needs_and_number():
     optimizer = optimizers.make({"kind": "instinct", "of": {"kind": "optoprime", "candidates": 3}})
     assert optimizer.candidates == 3 and optimizer.needs == {"score", "text", "graph", "hidden_states"}
     assert not optimizers.make({"kind": "instinct", "of": "random"}).needs_llm
+    assert optimizers.make("instinct").calls(3) == 3 and optimizer.calls(3) == 1
     with pytest.raises(ConfigError, match="embedder"):
         optimizers.make({"kind": "instinct", "embedder": "openai:gpt"})
 
