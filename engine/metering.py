@@ -74,6 +74,14 @@ class MeteredLLM(LLM):
         self._settle(reserved, completion.usage)
         return completion
 
+    @property
+    def can_embed(self) -> bool:
+        return self._llm.can_embed
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The model's vectors; they come from this process and cost nothing of the budget but time."""
+        return self._llm.embed(texts)
+
     def _settle(self, reserved: dict[str, float], used: Usage) -> None:
         """Replace what was reserved by what was used."""
         cost = used.cost_usd or 0.0

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.errors import InputError
+
 Message = Mapping[str, Any]
 """One chat message: {"role": "system" | "user" | "assistant", "content": text or parts}."""
 
@@ -83,3 +85,14 @@ class LLM(ABC):
         Raises LLMUnavailable (down, refused, unknown model) and AnswerError (no usable
         choice even after one repair request; the last text is in its message).
         """
+
+    @property
+    def can_embed(self) -> bool:
+        """Whether `embed` gives vectors."""
+        return False
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of each text, made of the model's hidden states. Raises InputError where it shows none."""
+        raise InputError(
+            f"{self.name} shows no hidden states", place="llm", allowed="local:NAME, a model in this process"
+        )

@@ -105,6 +105,14 @@ class CachedLLM(LLM):
         self._store(key, occurrence, request, _text(dataclasses.asdict(answer)))
         return answer
 
+    @property
+    def can_embed(self) -> bool:
+        return self._llm is not None and self._llm.can_embed
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The model's own vectors; they are made anew and not recorded."""
+        return super().embed(texts) if self._llm is None else self._llm.embed(texts)
+
     def _start(self, key: str) -> int:
         """The number of this call among those with its key, from 0."""
         with self._lock:

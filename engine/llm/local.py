@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engine.errors import DataError, InputError
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.guided import GuidedRow, can_guide
+from engine.llm.hidden import HiddenStates
 from engine.llm.models import check_reference, model_path
 from engine.llm.sampling import Sampler, Sampling, read_sampling
 from engine.llm.schema import Schema, check_schema
@@ -60,6 +61,7 @@ class LocalLLM(LLM):
         self._lock = threading.RLock()
         self._loaded: tuple[Any, Any] | None = None
         self._vocabulary: Vocabulary | None = None
+        self._hidden: HiddenStates | None = None
 
     def __repr__(self) -> str:
         return f"LocalLLM({self._reference!r})"
@@ -87,6 +89,16 @@ class LocalLLM(LLM):
         return complete_with_schema(
             lambda told, count: self._sample(told, count, settings), messages, schema, n, place=self.name
         )
+
+    @property
+    def can_embed(self) -> bool:
+        return True
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The mean hidden state of each text, as `HiddenStates` makes it. Raises InputError for an empty text."""
+        with self._lock:
+            self._hidden = self._hidden or HiddenStates(self.model, self.tokenizer, self._device)
+            return self._hidden(texts)
 
     def score(self, prompt: str, continuation: str) -> float:
         """The log-probability (nats, summed over tokens) of a text after a prompt, both taken as they are."""
