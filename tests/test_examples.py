@@ -46,6 +46,13 @@ def test_a_function_is_repaired_and_adopted(tmp_path):
     assert printed.endswith("adopted: late_fee is now the user's and runs in this process\n")
 
 
+def test_a_function_gets_better_by_edits_on_islands(tmp_path):
+    file = shutil.copy(ROOT / "examples" / "evolve_code.py", tmp_path)
+    printed = run(file, tmp_path)
+    assert "right: 1 -> 10 of 10 after 60 versions" in printed
+    assert '"h": 3600' in printed and "+        total += float(number) * units[unit.lower()]" in printed
+
+
 def test_outputs_are_ranked_in_place_of_scored(tmp_path):
     printed = run("rank_outputs.py", tmp_path)
     assert printed.startswith("score 0.5 -> 1 (random, evaluations)")
