@@ -1,0 +1,177 @@
+"""Skills of the test server: simulated models that know what to answer, so that what is tested is who asks.
+
+A skill is a function (messages, request) -> text. `request` is the body of the request, its `seed` being that of the
+choice: a number made of the server's seed, the whole request and the choice's index. A skill that draws all
+it draws from `random.Random(request["seed"])` answers equal requests equally, in whatever order they come.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Messages = Sequence[Mapping[str, Any]]
+
+WORDS = ("short", "clear", "step", "check", "answer", "number", "only", "think", "first", "again")
+
+
+def echo(messages: Messages, request: Mapping[str, Any]) -> str:
+    """The text of the last message."""
+    return _text(messages[-1])
+
+
+def random_values(messages: Messages, request: Mapping[str, Any]) -> str:
+    """A value drawn at random from those that the request's JSON schema allows; without a schema a few words."""
+    rng = random.Random(request["seed"])
+    schema = schema_of(request)
+    return _words(rng) if schema is None else json.dumps(random_value(schema, rng), ensure_ascii=False)
+
+
+class Proposer:
+    """A simulated proposer: with probability `p` a value that it is asked for is nearer to a hidden target.
+
+    targets: the best value of each parameter by its name. A number goes half of the way from the value that the
+    request shows (whole numbers at least 1), a text gets one more word of the target right, any other value
+    becomes the target. With probability 1 - p the value is drawn at random (of a schema: from what it allows). The
+    draws of parameters are independent of each other and depend on the request and the server's seed alone.
+
+    Two kinds of requests are understood, which are those of the engine's optimizers: with a JSON schema, whose
+    properties of these names are filled, `name = value` in the messages being the value that it has; and
+    without one, a conversation of which the assistant's last turn is the best value so far and the last user's
+    turn holds the parameter's name or, in `asks`, its words.
+    """
+
+    def __init__(
+        self, targets: Mapping[str, Any], *, p: float = 0.5, asks: Mapping[str, str] | None = None, spread: float = 1.0
+    ) -> None:
+        self.targets, self.p, self.spread = dict(targets), p, spread
+        self.asks = dict(asks or {})
+
+    def __call__(self, messages: Messages, request: Mapping[str, Any]) -> str:
+        rng = random.Random(request["seed"])
+        schema = schema_of(request)
+        if schema is not None:
+            shown = "\n".join(_text(message) for message in messages)
+            return json.dumps(self._filled(schema, "", shown, rng), ensure_ascii=False)
+        name = self._asked(_text(messages[-1]))
+        turns = [_text(message) for message in messages if message["role"] == "assistant"]
+        value = self._value(name, _read(turns[-1]) if turns else None, {}, rng)
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    def _filled(self, schema: Mapping[str, Any], name: str, shown: str, rng: random.Random) -> Any:
+        """A value that the schema allows, the parameters in it being proposed."""
+        if name in self.targets:
+            return self._value(name, _shown(name, shown), schema, rng)
+        if "properties" in schema:
+            return {key: self._filled(inner, key, shown, rng) for key, inner in schema["properties"].items()}
+        return random_value(schema, rng)
+
+    def _value(self, name: str, now: Any, schema: Mapping[str, Any], rng: random.Random) -> Any:
+        target = self.targets[name]
+        if rng.random() < self.p:
+            return nearer(now, target)
+        return random_value(schema, rng) if schema else _like(target, self.spread, rng)
+
+    def _asked(self, text: str) -> str:
+        """The parameter that a message asks for: of several that it names the longest name."""
+        named = [name for name in self.targets if self.asks.get(name, name) in text]
+        return max(named or self.targets, key=len)
+
+
+def nearer(now: Any, target: Any) -> Any:
+    """A value between what is and what is best."""
+    if isinstance(target, bool) or not isinstance(target, int | float | str) or type(now) is bool:
+        return target
+    if isinstance(target, str):
+        return _more_right(now, target) if isinstance(now, str) else target
+    if not isinstance(now, int | float):
+        return target
+    if isinstance(target, int):
+        return target if abs(target - now) <= 1 else round((now + target) / 2)
+    return (now + target) / 2
+
+
+def random_value(schema: Mapping[str, Any], rng: random.Random) -> Any:
+    """A value that the schema allows (of the subset that engine.llm.schema knows)."""
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return rng.choice(list(schema["enum"]))
+    names = schema.get("type", "string")
+    name = names if isinstance(names, str) else rng.choice(list(names))
+    if name in ("number", "integer"):
+        return _number(schema, name == "integer", rng)
+    if name == "object":
+        return {key: random_value(inner, rng) for key, inner in schema.get("properties", {}).items()}
+    if name == "array":
+        low = int(schema.get("minItems", 0))
+        count = rng.randint(low, int(schema.get("maxItems", low + 3)))
+        return [random_value(schema.get("items", {}), rng) for _ in range(count)]
+    if name == "string":
+        text = _words(rng)
+        text += "x" * (int(schema.get("minLength", 0)) - len(text))
+        return text[: int(schema.get("maxLength", len(text)))]
+    return None if name == "null" else rng.random() < 0.5
+
+
+def schema_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The JSON schema of the request's response_format, if it has one."""
+    schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema")
+    return schema if isinstance(schema, Mapping) else None
+
+
+def _number(schema: Mapping[str, Any], is_whole: bool, rng: random.Random) -> float:
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    low = (high - 20 if high is not None else -10) if low is None else low
+    high = low + 20 if high is None else high
+    if is_whole:
+        return rng.randint(int(low) + ("exclusiveMinimum" in schema), int(high) - ("exclusiveMaximum" in schema))
+    share = rng.uniform(0.001, 0.999)  # not a bound itself, which may be excluded
+    return round(low + share * (high - low), 6)
+
+
+def _like(target: Any, spread: float, rng: random.Random) -> Any:
+    """A random value of the target's type: within `spread` of a number."""
+    if isinstance(target, bool):
+        return rng.random() < 0.5
+    if isinstance(target, int):
+        return target + rng.randint(-max(1, round(spread)), max(1, round(spread)))
+    if isinstance(target, float):
+        return round(target + rng.uniform(-spread, spread), 6)
+    return _words(rng)
+
+
+def _more_right(now: str, target: str) -> str:
+    """The text with the first word that differs from the target's put right."""
+    have, want = now.split(), target.split()
+    right = next((i for i, (a, b) in enumerate(zip(have, want, strict=False)) if a != b), min(len(have), len(want)))
+    return " ".join([*want[: right + 1], *have[right + 1 : len(want)]])
+
+
+def _shown(name: str, text: str) -> Any:
+    """The value in 'name = value', the value as JSON; None where there is none."""
+    found = re.search(rf"(?<!\w){re.escape(name)} = (.*)", text)
+    return _read(found[1]) if found else None
+
+
+def _read(text: str) -> Any:
+    """The JSON value that a text begins with, else the text."""
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
+    except ValueError:
+        return text
+
+
+def _words(rng: random.Random) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 5)))
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text", "")) for part in content)
