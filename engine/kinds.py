@@ -148,7 +148,11 @@ def _integer(rule: Rule, value: Any) -> int:
 
 
 def _text(rule: Rule, value: Any) -> str:
-    return value if isinstance(value, str) else _refuse(rule, value)
+    if not isinstance(value, str):
+        _refuse(rule, value)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        _refuse(rule, value, "text without halves of surrogate pairs, which no file or request can hold")
+    return value
 
 
 def _choice(rule: Rule, value: Any) -> Any:

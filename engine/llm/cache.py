@@ -45,6 +45,7 @@ class CachedLLM(LLM):
             raise DataError("there is no record", place=str(path), next_step="record one with mode='record'")
         self._llm = None if isinstance(llm, str) else llm
         self.name = llm if isinstance(llm, str) else llm.name
+        self.is_remote = not isinstance(llm, str) and llm.is_remote
         self.path, self.mode = Path(path), mode
         self._lock = threading.Lock()
         self._started: dict[str, int] = defaultdict(int)

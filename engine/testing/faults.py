@@ -20,8 +20,8 @@ Change = Callable[[Draft, random.Random], None]
 CANARY = "unsafe_code_was_run"
 """The file that unsafe code makes in its working folder: where it is, code of a model ran unconfined."""
 
-LONG = 2_000_000
-"""Characters of an endless answer."""
+LONG = 1_200_000
+"""Characters that an endless answer has too many."""
 
 UNSAFE = (
     f"import os\n    os.system('touch {CANARY}')\n    return 1",
@@ -159,8 +159,9 @@ def lone_surrogates(draft: Draft, rng: random.Random) -> None:
 
 @_answer
 def endless_answer(draft: Draft, rng: random.Random) -> None:
-    """Two million characters, whatever max_tokens says."""
-    draft.change(lambda text: text + " and so on" * (LONG // 10))
+    """More than a million characters in the first choice, whatever max_tokens says."""
+    first = iter([" and so on" * (LONG // 10)])
+    draft.change(lambda text: text + next(first, ""))
 
 
 @_answer

@@ -15,6 +15,7 @@ from typing import Any
 
 Messages = Sequence[Mapping[str, Any]]
 
+_TYPES = {bool: "boolean", int: "integer", float: "number"}
 WORDS = ("short", "clear", "step", "check", "answer", "number", "only", "think", "first", "again")
 
 
@@ -35,20 +36,17 @@ class Proposer:
 
     targets: the best value of each parameter by its name. A number goes half of the way from the value that the
     request shows (whole numbers at least 1), a text gets one more word of the target right, any other value
-    becomes the target. With probability 1 - p the value is drawn at random (of a schema: from what it allows). The
-    draws of parameters are independent of each other and depend on the request and the server's seed alone.
+    becomes the target. With probability 1 - p the value is drawn at random from those allowed. The draws of
+    parameters are independent of each other and depend on the request and the server's seed alone.
 
     Two kinds of requests are understood, which are those of the engine's optimizers: with a JSON schema, whose
     properties of these names are filled, `name = value` in the messages being the value that it has; and
-    without one, a conversation of which the assistant's last turn is the best value so far and the last user's
-    turn holds the parameter's name or, in `asks`, its words.
+    without one, a conversation of which the assistant's last turn is the best value so far and a user's turn
+    holds the parameter's name or, in `asks`, its words, the system's message its limits.
     """
 
-    def __init__(
-        self, targets: Mapping[str, Any], *, p: float = 0.5, asks: Mapping[str, str] | None = None, spread: float = 1.0
-    ) -> None:
-        self.targets, self.p, self.spread = dict(targets), p, spread
-        self.asks = dict(asks or {})
+    def __init__(self, targets: Mapping[str, Any], *, p: float = 0.5, asks: Mapping[str, str] | None = None) -> None:
+        self.targets, self.p, self.asks = dict(targets), p, dict(asks or {})
 
     def __call__(self, messages: Messages, request: Mapping[str, Any]) -> str:
         rng = random.Random(request["seed"])
@@ -56,9 +54,10 @@ class Proposer:
         if schema is not None:
             shown = "\n".join(_text(message) for message in messages)
             return json.dumps(self._filled(schema, "", shown, rng), ensure_ascii=False)
-        name = self._asked(_text(messages[-1]))
+        name = self._asked([_text(message) for message in messages if message["role"] == "user"])
         turns = [_text(message) for message in messages if message["role"] == "assistant"]
-        value = self._value(name, _read(turns[-1]) if turns else None, {}, rng)
+        limits = _limits("\n".join(_text(message) for message in messages if message["role"] == "system"))
+        value = self._value(name, _read(turns[-1]) if turns else None, limits, rng)
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     def _filled(self, schema: Mapping[str, Any], name: str, shown: str, rng: random.Random) -> Any:
@@ -73,12 +72,16 @@ class Proposer:
         target = self.targets[name]
         if rng.random() < self.p:
             return nearer(now, target)
-        return random_value(schema, rng) if schema else _like(target, self.spread, rng)
+        return random_value({"type": _TYPES.get(type(target), "string"), **schema}, rng)
 
-    def _asked(self, text: str) -> str:
-        """The parameter that a message asks for: of several that it names the longest name."""
-        named = [name for name in self.targets if self.asks.get(name, name) in text]
-        return max(named or self.targets, key=len)
+    def _asked(self, told: Sequence[str]) -> str:
+        """The parameter that the latest message names; of several there the one with the longest name."""
+        for text in reversed(told):
+            words = {name: self.asks.get(name, name) for name in self.targets}
+            named = [name for name, word in words.items() if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+            if named:
+                return max(named, key=len)
+        return next(iter(self.targets))
 
 
 def nearer(now: Any, target: Any) -> Any:
@@ -134,15 +137,15 @@ def _number(schema: Mapping[str, Any], is_whole: bool, rng: random.Random) -> fl
     return round(low + share * (high - low), 6)
 
 
-def _like(target: Any, spread: float, rng: random.Random) -> Any:
-    """A random value of the target's type: within `spread` of a number."""
-    if isinstance(target, bool):
-        return rng.random() < 0.5
-    if isinstance(target, int):
-        return target + rng.randint(-max(1, round(spread)), max(1, round(spread)))
-    if isinstance(target, float):
-        return round(target + rng.uniform(-spread, spread), 6)
-    return _words(rng)
+def _limits(text: str) -> dict[str, Any]:
+    """The limits of a value as the engine's optimizers tell them, as a JSON schema."""
+    found: dict[str, Any] = {}
+    for words, keyword in (("at least", "minimum"), ("at most", "maximum")):
+        if told := re.search(rf"{words} (-?[\d.]+(?:e[+-]?\d+)?)", text):
+            found[keyword] = float(told[1].rstrip("."))
+    if told := re.search(r"one of (.*)", text):
+        found["enum"] = [json.loads(word) for word in re.findall(r'"(?:[^"\\]|\\.)*"|-?\d[\d.]*', told[1].rstrip("."))]
+    return {key: value for key, value in found.items() if value != []}
 
 
 def _more_right(now: str, target: str) -> str:

@@ -1,0 +1,139 @@
+"""A program of its own: runs of optimize() that are killed at their events, resumed, and compared.
+
+    python killing.py URL FOLDER OPTIMIZER FIRST STEP
+
+An event is a write that a kill may come before or after: a transaction of the journal, a call put into the record of
+calls, a row of metrics, a file replaced. Prints {"events": n, "kills": [k, ...], "differ": {k: what}} as JSON.
+Every run is a fork of this process, which has imported everything and holds no thread or connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai._base_client
+
+from engine import Budget, Feedback, jsonfiles, optimize, runs, trace
+from engine.journal import Journal
+from engine.jsonfiles import read_json, read_lines
+from engine.llm import OpenAILLM
+from engine.llm.cache import CachedLLM
+
+openai._base_client.INITIAL_RETRY_DELAY = 0.005
+
+
+class Killer:
+    """Counts events; before or after the k-th the process ends as by SIGKILL from outside."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at, self.events = at, 0
+        for owner, name in ((Journal, "put"), (CachedLLM, "_store"), (runs.RunFolder, "log"), (jsonfiles, "write_text")):
+            setattr(owner, name, self.around(getattr(owner, name)))
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **options: Any) -> Any:
+            self.event()
+            try:
+                return function(*args, **options)
+            finally:
+                self.event()
+
+        return counted
+
+    def event(self) -> None:
+        self.events += 1
+        if self.events == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def search(url: str, folder: Path, optimizer: dict[str, Any], budget: dict[str, Any]) -> None:
+    x = trace.param(0.0, name="x", ge=0, le=1)
+    mode = trace.param("a", name="mode", choices=["a", "b", "c"])
+
+    @trace.node
+    def program(x: float, mode: str, example: int) -> float:
+        return -abs(x - 0.7) + (mode == "b") - example / 100
+
+    optimize(
+        lambda example: program(x, mode, example),
+        [1, 2, 3],
+        feedback=lambda _, out: Feedback(out, f"it is {out:.3f}"),
+        optimizer=optimizer,
+        llm=OpenAILLM("test", url, timeout_s=5.0),
+        budget=Budget(**budget),
+        run_dir=folder,
+        workers=2,
+        accept="better",
+        validation=[4, 5],
+        batch_size=2,
+    )
+
+
+def forked(at: int | None, url: str, folder: Path, optimizer: dict[str, Any], budget: dict[str, Any]) -> tuple[int, int]:
+    """The exit status of a run in a process of its own, and its events."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            killer = Killer(at)
+            search(url, folder, optimizer, budget)
+            os.write(write, str(killer.events).encode())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        events = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), int(events or 0)
+
+
+def what_counts(folder: Path) -> dict[str, Any]:
+    """All that a run leaves but times and places."""
+    result = read_json(folder / "result.json")
+    result["cost"].pop("seconds")
+    with Journal(folder / "journal.sqlite", read_only=True) as journal:
+        rows = {kind: journal.items(kind) for kind in ("evaluation", "refused", "validation", "run")}
+        state = journal.find("state", "last")
+    for spent in (state["spent"], state["usage"] or {}):
+        spent.pop("seconds", None)
+    metrics = read_lines(folder / "metrics.jsonl")
+    for row in metrics:
+        row["spent"].pop("seconds")
+    return {"result": result, "metrics": metrics, "state": state, "status": read_json(folder / "status.json")["status"], **rows}
+
+
+def main(url: str, where: str, optimizer: str, budget: str, first: str, step: str) -> None:
+    base, options, limits = Path(where), json.loads(optimizer), json.loads(budget)
+    status, events = forked(None, url, base / "whole", options, limits)
+    assert status == 0, "the run that is not killed fails"
+    whole = what_counts(base / "whole")
+    kills = list(range(int(first), events + 1, int(step)))
+    differ: dict[int, Any] = {}
+    for at in kills:
+        folder = base / f"killed-{at}"
+        killed, _ = forked(at, url, folder, options, limits)
+        resumed, _ = forked(None, url, folder, options, limits)
+        found = what_counts(folder) if resumed == 0 else {}
+        if (killed, resumed) != (-signal.SIGKILL, 0) or found != whole:
+            unequal = [key for key in whole if found.get(key) != whole[key]]
+            differ[at] = {"killed": killed, "resumed": resumed, "unequal": unequal}
+        else:
+            shutil.rmtree(folder)
+    print(json.dumps({"events": events, "kills": kills, "differ": differ, "steps": whole["state"]["step"]}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
