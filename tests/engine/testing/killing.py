@@ -1,9 +1,9 @@
 """A program of its own: runs of optimize() that are killed at their events, resumed, and compared.
 
-    python killing.py URL FOLDER OPTIMIZER FIRST STEP
+    python killing.py each|again URL FOLDER OPTIMIZER BUDGET FIRST STEP
 
 An event is a write that a kill may come before or after: a transaction of the journal, a call put into the record of
-calls, a row of metrics, a file replaced. Prints {"events": n, "kills": [k, ...], "differ": {k: what}} as JSON.
+calls, a row of metrics, a file replaced. Prints {"events": n, "kills": [k, ...], "differ": what} as JSON.
 Every run is a fork of this process, which has imported everything and holds no thread or connection.
 """
 
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import openai._base_client
+
+import engine.llm.openai
 
 from engine import Budget, Feedback, jsonfiles, optimize, runs, trace
 from engine.journal import Journal
@@ -28,6 +30,7 @@ from engine.llm import OpenAILLM
 from engine.llm.cache import CachedLLM
 
 openai._base_client.INITIAL_RETRY_DELAY = 0.005
+engine.llm.openai.PAUSE_S = 0.005
 
 
 class Killer:
@@ -35,7 +38,12 @@ class Killer:
 
     def __init__(self, at: int | None) -> None:
         self.at, self.events = at, 0
-        for owner, name in ((Journal, "put"), (CachedLLM, "_store"), (runs.RunFolder, "log"), (jsonfiles, "write_text")):
+        for owner, name in (
+            (Journal, "put"),
+            (CachedLLM, "_store"),
+            (runs.RunFolder, "log"),
+            (jsonfiles, "write_text"),
+        ):
             setattr(owner, name, self.around(getattr(owner, name)))
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,12 +62,14 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def search(url: str, folder: Path, optimizer: dict[str, Any], budget: dict[str, Any]) -> None:
+def search(llm: OpenAILLM, folder: Path, optimizer: dict[str, Any], budget: dict[str, Any]) -> None:
     x = trace.param(0.0, name="x", ge=0, le=1)
     mode = trace.param("a", name="mode", choices=["a", "b", "c"])
 
     @trace.node
     def program(x: float, mode: str, example: int) -> float:
+        if example == 1:
+            time.sleep(0.021)  # slow enough for a record of its own
         return -abs(x - 0.7) + (mode == "b") - example / 100
 
     optimize(
@@ -67,7 +77,7 @@ def search(url: str, folder: Path, optimizer: dict[str, Any], budget: dict[str, 
         [1, 2, 3],
         feedback=lambda _, out: Feedback(out, f"it is {out:.3f}"),
         optimizer=optimizer,
-        llm=OpenAILLM("test", url, timeout_s=5.0),
+        llm=llm,
         budget=Budget(**budget),
         run_dir=folder,
         workers=2,
@@ -77,7 +87,9 @@ def search(url: str, folder: Path, optimizer: dict[str, Any], budget: dict[str, 
     )
 
 
-def forked(at: int | None, url: str, folder: Path, optimizer: dict[str, Any], budget: dict[str, Any]) -> tuple[int, int]:
+def forked(
+    at: int | None, llm: OpenAILLM, folder: Path, optimizer: dict[str, Any], budget: dict[str, Any]
+) -> tuple[int, int]:
     """The exit status of a run in a process of its own, and its events."""
     read, write = os.pipe()
     pid = os.fork()
@@ -86,7 +98,7 @@ def forked(at: int | None, url: str, folder: Path, optimizer: dict[str, Any], bu
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             killer = Killer(at)
-            search(url, folder, optimizer, budget)
+            search(llm, folder, optimizer, budget)
             os.write(write, str(killer.events).encode())
             status = 0
         except BaseException:
@@ -112,27 +124,52 @@ def what_counts(folder: Path) -> dict[str, Any]:
     metrics = read_lines(folder / "metrics.jsonl")
     for row in metrics:
         row["spent"].pop("seconds")
-    return {"result": result, "metrics": metrics, "state": state, "status": read_json(folder / "status.json")["status"], **rows}
+    return {
+        "result": result,
+        "metrics": metrics,
+        "state": state,
+        "status": read_json(folder / "status.json")["status"],
+        **rows,
+    }
 
 
-def main(url: str, where: str, optimizer: str, budget: str, first: str, step: str) -> None:
-    base, options, limits = Path(where), json.loads(optimizer), json.loads(budget)
-    status, events = forked(None, url, base / "whole", options, limits)
-    assert status == 0, "the run that is not killed fails"
-    whole = what_counts(base / "whole")
-    kills = list(range(int(first), events + 1, int(step)))
+def compared(llm: OpenAILLM, base: Path, options: dict[str, Any], limits: dict[str, Any], first: int, step: int) -> Any:
+    """Kills at every step-th event, each in a folder of its own."""
+    whole, events = unkilled(llm, base, options, limits)
+    kills = list(range(first, events + 1, step))
     differ: dict[int, Any] = {}
     for at in kills:
         folder = base / f"killed-{at}"
-        killed, _ = forked(at, url, folder, options, limits)
-        resumed, _ = forked(None, url, folder, options, limits)
+        killed, _ = forked(at, llm, folder, options, limits)
+        resumed, _ = forked(None, llm, folder, options, limits)
         found = what_counts(folder) if resumed == 0 else {}
-        if (killed, resumed) != (-signal.SIGKILL, 0) or found != whole:
-            unequal = [key for key in whole if found.get(key) != whole[key]]
+        unequal = [key for key in whole if found.get(key) != whole[key]]
+        if killed != -signal.SIGKILL or unequal:
             differ[at] = {"killed": killed, "resumed": resumed, "unequal": unequal}
-        else:
-            shutil.rmtree(folder)
-    print(json.dumps({"events": events, "kills": kills, "differ": differ, "steps": whole["state"]["step"]}))
+    return {"events": events, "kills": kills, "differ": differ}
+
+
+def pursued(llm: OpenAILLM, base: Path, options: dict[str, Any], limits: dict[str, Any], first: int, step: int) -> Any:
+    """One run that is killed again and again: every life has a few events more than the last."""
+    whole, events = unkilled(llm, base, options, limits)
+    kills, status = [], -signal.SIGKILL
+    while status == -signal.SIGKILL and len(kills) < 100:
+        kills.append(first + step * len(kills))
+        status, _ = forked(kills[-1], llm, base / "killed", options, limits)
+    found = what_counts(base / "killed") if status == 0 else {}
+    return {"events": events, "kills": kills, "differ": [key for key in whole if found.get(key) != whole[key]]}
+
+
+def unkilled(llm: OpenAILLM, base: Path, options: dict[str, Any], limits: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    status, events = forked(None, llm, base / "whole", options, limits)
+    assert status == 0, "the run that is not killed fails"
+    return what_counts(base / "whole"), events
+
+
+def main(how: str, url: str, where: str, optimizer: str, budget: str, first: str, step: str) -> None:
+    llm = OpenAILLM("test", url, timeout_s=5.0)  # it takes long to make, and holds no connection yet
+    mode = {"each": compared, "again": pursued}[how]
+    print(json.dumps(mode(llm, Path(where), json.loads(optimizer), json.loads(budget), int(first), int(step))))
 
 
 if __name__ == "__main__":
