@@ -1,7 +1,7 @@
 """What can be wrong with an answer of a language model: a table of small functions, each with a name.
 
 Faults of the answer are the model's: the same request with the same seed has the same fault again. Faults of the
-connection are the endpoint's, and are drawn anew for every try.
+connection are the endpoint's: they leave no answer, and are drawn anew for every try.
 """
 
 from __future__ import annotations
@@ -198,6 +198,12 @@ def missing_usage(draft: Draft, rng: random.Random) -> None:
     draft.usage = None
 
 
+@_answer
+def slow_body(draft: Draft, rng: random.Random) -> None:
+    """The body comes in drips. Harmless to who waits."""
+    draft.delivery = "drip"
+
+
 @_connection
 def rate_limit(draft: Draft, rng: random.Random) -> None:
     """Status 429 with Retry-After."""
@@ -226,12 +232,6 @@ def reset(draft: Draft, rng: random.Random) -> None:
 def cut_body(draft: Draft, rng: random.Random) -> None:
     """The connection is closed in the middle of the body."""
     draft.delivery = "cut"
-
-
-@_connection
-def slow_body(draft: Draft, rng: random.Random) -> None:
-    """The body comes in drips. Harmless to who waits."""
-    draft.delivery = "drip"
 
 
 @_connection

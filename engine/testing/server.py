@@ -42,7 +42,7 @@ class Call:
     @property
     def is_answered(self) -> bool:
         """Whether a completion was sent whole, which is what a provider would bill."""
-        return self.fault is None or not FAULTS[self.fault].is_connection or self.fault == "slow_body"
+        return self.fault is None or not FAULTS[self.fault].is_connection
 
 
 class Server:

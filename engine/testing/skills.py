@@ -72,6 +72,8 @@ class Proposer:
         target = self.targets[name]
         if rng.random() < self.p:
             return nearer(now, target)
+        if isinstance(target, dict | list) and not schema:
+            return type(target)()
         return random_value({"type": _TYPES.get(type(target), "string"), **schema}, rng)
 
     def _asked(self, told: Sequence[str]) -> str:

@@ -22,7 +22,6 @@ from typing import Any
 import openai._base_client
 
 import engine.llm.openai
-
 from engine import Budget, Feedback, jsonfiles, optimize, runs, trace
 from engine.journal import Journal
 from engine.jsonfiles import read_json, read_lines

@@ -1,0 +1,143 @@
+"""How well a search uses its workers when models are slow, and what it costs itself when they are not.
+
+python benchmarks/loop.py [--workers 32] [--examples 64] [--steps 3] [--latency 1.0]
+
+Efficiency: program and proposer ask an endpoint (engine.testing) that answers after a second. Printed is the sum of
+the seconds of all model calls over workers x wall time; "busy" counts the wall time of the evaluations alone, so that
+the rest is what proposals, which come one after the other, leave idle. The bound is what is possible if every
+step waits for one proposal and nothing else.
+Overhead: model and program answer at once; all that is left is the engine's: proposing, sieving, tracing, threads,
+statistics, journal, metrics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine import Budget, Feedback, Result, optimize, trace
+from engine.llm import LLM, OpenAILLM, ScriptedLLM
+from engine.testing import Proposer, Server
+
+TARGETS = {"x": 0.7, "mode": "b"}
+ASKING: list[dict[str, Any]] = [
+    {"kind": "opro"},
+    {"kind": "best_of_n"},
+    {"kind": "optoprime", "candidates": 8},
+    {"kind": "optoprime", "candidates": 1},
+]
+
+
+class Meter:
+    """Sums the seconds of calls, from several threads."""
+
+    def __init__(self) -> None:
+        self.seconds, self.calls, self._lock = 0.0, 0, threading.Lock()
+
+    def timed(self, call: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        try:
+            return call()
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - started
+                self.calls += 1
+
+
+def search(optimizer: dict[str, Any], llm: LLM, ask: Callable[[str], Any], args: Any, steps: int) -> Result:
+    """One search; every run of the program asks once."""
+    x = trace.param(0.0, name="x", ge=0, le=1)
+    mode = trace.param("a", name="mode", choices=["a", "b", "c"])
+
+    @trace.node
+    def program(x: float, mode: str, example: int) -> float:
+        ask(f"{x} {mode} {example}")
+        return -abs(x - 0.7) + (mode == "b")
+
+    with tempfile.TemporaryDirectory() as folder:
+        return optimize(
+            lambda example: program(x, mode, example),
+            list(range(args.examples)),
+            feedback=lambda _, out: Feedback(out, f"it is {out:.3f}"),
+            optimizer=optimizer,
+            llm=llm,
+            budget=Budget(evaluations=None, steps=steps, invalid=1000),
+            accept="better",
+            workers=args.workers,
+            run_dir=Path(folder) / "run",
+        )
+
+
+def efficiency(args: Any) -> None:
+    title = f"{args.workers} workers, {args.examples} examples, {args.latency:g} s a call"
+    print(f"{title:44}{'efficiency':>12}{'bound':>8}{'busy':>8}{'wall s':>9}{'calls':>8}")
+    for optimizer in ASKING:
+        with Server(Proposer(TARGETS, p=0.3), latency_s=args.latency) as server:
+            llm = OpenAILLM("test", server.url, max_concurrency=None)
+            meter = Meter()
+            started = time.perf_counter()
+            result = search(optimizer, llm, lambda text: meter.timed(lambda: asked(llm, text)), args, args.steps)
+            wall = time.perf_counter() - started
+        proposing = result.cost.calls * args.latency
+        total = meter.seconds + proposing
+        waiting = args.steps * args.latency
+        bound = total / (args.workers * (meter.calls * args.latency / args.workers + waiting))
+        busy = meter.seconds / (args.workers * (wall - waiting))
+        name = ", ".join(f"{key} {value}" if key != "kind" else value for key, value in optimizer.items())
+        ratio = total / (args.workers * wall)
+        print(f"{name:44}{ratio:12.1%}{bound:8.1%}{busy:8.1%}{wall:9.1f}{meter.calls + result.cost.calls:8}")
+
+
+def asked(llm: LLM, text: str) -> str:
+    return llm.complete([{"role": "user", "content": f"Write x: {text}"}], max_tokens=8, seed=1).text
+
+
+def overhead(args: Any) -> None:
+    print(f"\n{'overhead, model and program at once':44}{'ms a run':>12}{'ms a call':>12}{'ms a run or call':>18}")
+    args = argparse.Namespace(workers=4, examples=args.overhead_examples)
+    skill, number = Proposer(TARGETS, p=0.5), iter(range(10**9))
+    for optimizer in ASKING:
+        found = []
+        for _ in range(3):
+            llm = Instant(skill, number)
+            started = time.perf_counter()
+            result = search(optimizer, llm, lambda text: None, args, 40)
+            seconds, cost = time.perf_counter() - started, result.cost
+            found.append([1000 * seconds / n for n in (cost.runs, cost.calls, cost.runs + cost.calls)])
+        run, call, both = (statistics.median(column) for column in zip(*found, strict=True))
+        name = ", ".join(f"{key} {value}" if key != "kind" else value for key, value in optimizer.items())
+        print(f"{name:44}{run:12.2f}{call:12.2f}{both:18.2f}")
+
+
+class Instant(ScriptedLLM):
+    """A proposer in this process that answers at once, through the engine's own reading and checking."""
+
+    def __init__(self, skill: Proposer, numbers: Any) -> None:
+        def script(messages: Any) -> str:
+            schema = self.calls[-1].schema
+            asked = {"response_format": {"json_schema": {"schema": schema}}} if schema else {}
+            return skill(messages, {**asked, "seed": next(numbers)})
+
+        super().__init__(script, name="instant")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=32)
+    parser.add_argument("--examples", type=int, default=64)
+    parser.add_argument("--overhead-examples", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--latency", type=float, default=1.0)
+    args = parser.parse_args()
+    efficiency(args)
+    overhead(args)
+
+
+if __name__ == "__main__":
+    main()
