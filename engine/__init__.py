@@ -1,7 +1,7 @@
 """Make a Python program with language models in it better: by words, by gradients, or by human rankings.
 
-`from engine import trace, optimize, Feedback, Budget, Result`. The names are loaded when they are first
-used, so that `import engine` costs nothing.
+`from engine import trace, optimize, Feedback, Budget, Result`; and Media for pictures, Together and Part for several
+workflows. The names are loaded when they are first used, so that `import engine` costs nothing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ if TYPE_CHECKING:
     from engine.feedback import Feedback as Feedback
     from engine.loop import optimize as optimize
     from engine.loop import optimize_async as optimize_async
+    from engine.media import Media as Media
     from engine.result import Result as Result
+    from engine.together import Part as Part
+    from engine.together import Together as Together
 
 _HOMES = {
     "Budget": "engine.budget",
     "Feedback": "engine.feedback",
+    "Media": "engine.media",
+    "Part": "engine.together",
     "Result": "engine.result",
+    "Together": "engine.together",
     "optimize": "engine.loop",
     "optimize_async": "engine.loop",
 }
 
-__all__ = ["Budget", "Feedback", "Result", "optimize", "optimize_async", "trace"]
+__all__ = ["Budget", "Feedback", "Media", "Part", "Result", "Together", "optimize", "optimize_async", "trace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,6 @@ from typing import Any
 
 from engine.errors import BudgetSpent, InputError, did_you_mean
 
-PLANNED = ("evaluations", "steps", "runs")
-"""Limits that say how much search is wanted: reaching one is the normal end of a run."""
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -22,8 +19,9 @@ class Budget:
     evaluations: candidates evaluated; steps: calls of `propose`; runs: program runs, one for each
     new pair of candidate and example, the start's own runs included; calls, tokens, usd: what the
     proposing model costs (prompt and completion tokens; usd only where a price is known); seconds:
-    wall time; invalid: proposals that are refused or were seen before - always limited, so that a
-    run ends even if no proposal is ever usable. The closing validation is counted apart, not limited.
+    wall time; human_minutes: the time of people who rank, as their form measures it; invalid: proposals
+    that are refused or were seen before - always limited, so that a run ends even if no proposal is
+    ever usable. The closing validation is counted apart, not limited.
     """
 
     evaluations: int | None = 64
@@ -33,6 +31,7 @@ class Budget:
     tokens: int | None = None
     usd: float | None = None
     seconds: float | None = None
+    human_minutes: float | None = None
     invalid: int = 64
 
     def __post_init__(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.feedback import Feedback
+from engine.jsonfiles import json_text
 from engine.optimizers.base import Evaluation
 from engine.ranking import Ranker, Ranking, RecordedRanker
 from engine.ranking.ranking import Id
@@ -29,6 +31,12 @@ class Answer:
     question: str
     shown: Mapping[Id, str]
     ranking: Ranking
+    human_seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Equal for equal questions."""
+        return _key(self.question, self.shown)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -48,6 +56,13 @@ class Comparison:
 
     def __init__(self, ranker: Ranker, path: Path, texts: Sequence[str]) -> None:
         self._ranker, self._texts = RecordedRanker(path, ranker), texts
+        self.seconds_each = self._ranker.seconds_each
+
+    def questions(self, sides: Sequence[Evaluation]) -> list[str]:
+        """The keys of the questions that comparing these evaluations asks."""
+        shown = [_outputs(sides, place) for place in range(len(sides[0].examples))]
+        pairs = zip(sides[0].examples, shown, strict=True)
+        return [_key(_question(self._texts[i]), outputs) for i, outputs in pairs if len(set(outputs.values())) > 1]
 
     def ranked(self, sides: Sequence[Evaluation], check: Callable[[], None]) -> tuple[list[Evaluation], list[Answer]]:
         """The evaluations, all of the same examples, with the ranker's judgement as feedback; and its answers.
@@ -75,7 +90,9 @@ class Comparison:
             found = self._ranker.gather(tickets, deadline_s=SLICE_S)
             rankings = [ranking for ranking in found if ranking is not None]
             if len(rankings) == len(asked):
-                return [Answer(i, questions[i], shown[i], ranking) for i, ranking in zip(asked, rankings, strict=True)]
+                took = map(self._ranker.human_seconds, tickets)
+                answers = zip(asked, rankings, took, strict=True)
+                return [Answer(i, questions[i], shown[i], ranking, seconds) for i, ranking, seconds in answers]
             check()
 
 
@@ -115,6 +132,10 @@ def joined(one: Evaluation, other: Evaluation) -> Evaluation:
 
 def _question(example: str) -> str:
     return f"{example}\n\n{ASKED}" if example else ASKED
+
+
+def _key(question: str, shown: Mapping[Id, str]) -> str:
+    return hashlib.sha256(json_text([question, sorted(set(shown.values()))]).encode()).hexdigest()[:20]
 
 
 def _outputs(sides: Sequence[Evaluation], place: int) -> dict[Id, str]:

@@ -8,26 +8,32 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from engine.acceptance import Rule, bootstrap_interval
 from engine.awaiting import Awaiter
 from engine.budget import Budget, Ledger
 from engine.comparison import Comparison, unjudged
+from engine.copies import Copies
 from engine.discovery import left_out
-from engine.errors import Stopped
+from engine.errors import InputError, Stopped
 from engine.evaluation import Evaluator
 from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
-from engine.metering import MeteredLLM
+from engine.metering import DEFAULT_MAX_TOKENS, MeteredLLM
 from engine.optimizers.base import Optimizer
 from engine.program import Program
 from engine.progress import Terminal
+from engine.projection import projection
 from engine.ranked import RankedSearch
 from engine.ranking import Ranker
 from engine.record import Record
 from engine.result import Cost, ParamRecord, Result, Validation
-from engine.search import INTERRUPT, Callback, Ending, Parts, Search
+from engine.search import Callback, Ending, Parts, Search, interrupted
+from engine.selection_bias import Corrected, corrected
+from engine.sieve import is_proposable
+from engine.signals import terminable
 from engine.start import Start, begin, choose_optimizer
 from engine.task import Judge, Task
 
@@ -44,6 +50,8 @@ def optimize(
     validation: Sequence[Any] | float | None = None,
     budget: Budget | Mapping[str, Any] = Budget(),  # noqa: B008 - frozen
     batch_size: int | None = None,
+    halving: int | None = None,
+    allow_copies: bool = False,
     accept: str | Rule = "paired",
     workers: int = 4,
     run_dir: Path | str | None = None,
@@ -67,6 +75,10 @@ def optimize(
     and the best are run on them once, at the end.
     batch_size: how many examples, drawn anew in each step, candidates are evaluated on; None: all. A candidate
     that is better on a batch is run on all the data before it may be accepted.
+    halving: eta of successive halving over the batch: a step's candidates are run on a few of its examples, the best
+    1/eta of them on eta times as many, and so on. None: each is run on the whole batch.
+    allow_copies: whether a proposed value may repeat a training example word for word (eight words in a row, or the
+    whole of a shorter text); by default that is an invalid proposal, unless the starting values have the words too.
     accept: "paired" (a mean paired difference > 0 that a sign-flip test bears out), "better" (mean difference
     > 0), or a rule (candidate's scores, current scores) -> Verdict. With the two named rules the result is
     never worse than the start on the data. Where feedback has no scores nothing can be compared: the
@@ -75,7 +87,7 @@ def optimize(
     run_dir: the run's folder, by default a new one in runs/; the folder of an unfinished run continues it.
     callbacks: called with a StepReport after each step; raising Stopped ends the search.
 
-    Ctrl-C, and a file named `stop` in the run folder, end the search; the best so far is kept and returned.
+    Ctrl-C, SIGTERM and a file named `stop` in the run folder, end the search; the best so far is kept and returned.
     Raises InputError and its kin for bad input, EnvironmentMissing where a model cannot be reached (the
     run can be resumed), BudgetSpent where the budget does not pay for the starting values.
     """
@@ -88,6 +100,8 @@ def optimize(
         validation=validation,
         budget=budget,
         batch_size=batch_size,
+        halving=halving,
+        allow_copies=allow_copies,
         accept=accept,
         workers=workers,
         seed=seed,
@@ -113,6 +127,17 @@ async def optimize_async(workflow: Callable[..., Any], data: Sequence[Any] | Non
         raise
 
 
+def _priced(model: LLM, budget: Budget) -> LLM:
+    """The model. Raises InputError where money is limited and nothing says what a call costs."""
+    if budget.usd is not None and not model.tells_cost:
+        raise InputError(
+            f"budget.usd is {budget.usd:g}, and the price of {model.name} is not known",
+            next_step="give it in US dollars per million tokens, as OpenAILLM(..., price=(PROMPT, ANSWER)) or, in a "
+            "config, price: [PROMPT, ANSWER]; or limit budget.tokens",
+        )
+    return model
+
+
 @dataclass(frozen=True)
 class _Closing:
     """The mean scores of both ends, and what the held-out examples say; `runs`: the program runs that took."""
@@ -135,7 +160,8 @@ class _Job:
     ) -> None:
         self.task, self.callbacks = task, tuple(callbacks)
         self.stop = threading.Event()
-        self._model = resolve(task.llm) if task.optimizer is not None and task.optimizer.needs_llm else None
+        needs_llm = task.optimizer is not None and task.optimizer.needs_llm
+        self._model = _priced(resolve(task.llm), task.budget) if needs_llm else None
         self.awaiter = Awaiter(loop)
         self.ledger = Ledger(task.budget)
         self.record = Record(run_dir, task.config())
@@ -149,7 +175,7 @@ class _Job:
 
     def run(self) -> Result:
         try:
-            with Terminal(self.task.budget) as terminal:
+            with terminable(), Terminal(self.task.budget) as terminal:
                 return self._result(*self._searched(terminal))
         except BaseException as error:
             self.record.fail(error)
@@ -176,6 +202,7 @@ class _Job:
         search = self._search(self._parts(start, optimizer, llm, terminal), start)
         if saved is None:
             self.record.save_step(search.first_row(), start.history, "start", search.state())
+            terminal.say(self._plan(start, optimizer))
         else:
             terminal.say(f"resuming {self.record.path} after step {saved['step']}")
             search.load(saved)
@@ -186,6 +213,25 @@ class _Job:
         finally:
             if llm is not None:
                 llm.close()
+
+    def _plan(self, start: Start, optimizer: Optimizer) -> str:
+        """What the search will cost, as far as the starting values' runs tell."""
+        task, examples = self.task, len(self.examples)
+        took = [outcome.seconds for outcome in self.evaluator.known.values()]
+        price = None if self._model is None else self._model.price
+        return projection(
+            task.budget,
+            candidates=optimizer.candidates,
+            examples=examples,
+            batch=min(task.batch_size or examples, examples),
+            halving=task.halving,
+            seconds_a_run=fmean(took),
+            workers=min(task.workers, examples),
+            calls=optimizer.calls(sum(map(is_proposable, start.params))),
+            max_tokens=getattr(optimizer.config, "max_tokens", DEFAULT_MAX_TOKENS),
+            price=None if price is None else price[1],
+            seconds_a_question=0.0 if self.comparison is None else self.comparison.seconds_each,
+        )
 
     def _search(self, parts: Parts, start: Start) -> Search:
         if self.comparison is None:
@@ -201,8 +247,8 @@ class _Job:
     def _llm(self, optimizer: Optimizer) -> MeteredLLM | None:
         if not optimizer.needs_llm:
             return None
-        model = self._model or resolve(self.task.llm)
-        return MeteredLLM(CachedLLM(model, self.record.llm_path), self.ledger, seed=self.task.seed)
+        self._model = _priced(self._model or resolve(self.task.llm), self.task.budget)
+        return MeteredLLM(CachedLLM(self._model, self.record.llm_path), self.ledger, seed=self.task.seed)
 
     def _parts(self, start: Start, optimizer: Optimizer, llm: MeteredLLM | None, terminal: Terminal) -> Parts:
         return Parts(
@@ -217,11 +263,20 @@ class _Job:
             rule=self.task.rule,
             examples=self.examples,
             batch_size=self.task.batch_size,
+            halving=self.task.halving,
+            copies=self._copies(start),
             seed=self.task.seed,
             objective=inspect.getdoc(self.task.workflow) or "",
             callbacks=self.callbacks,
             stop=self.stop,
         )
+
+    def _copies(self, start: Start) -> Copies | None:
+        """What finds training examples in proposals; the texts that the user wrote may stay."""
+        if self.task.allow_copies or self.task.examples is None:
+            return None
+        own = [inspect.getdoc(self.task.workflow) or "", *(param.description for param in start.params)]
+        return Copies(self.task.examples, [*own, *(str(value) for value in start.initial.values())])
 
     def _result(self, search: Search, ending: Ending) -> Result:
         closing, ending = self._closed(search, ending)
@@ -230,6 +285,7 @@ class _Job:
             score=closing.score,
             baseline=closing.baseline,
             validation=closing.validation,
+            corrected=self._corrected(search),
             history=tuple(search.history),
             cost=self._cost(search, closing.runs),
             run_dir=self.record.path,
@@ -257,8 +313,19 @@ class _Job:
             return replace(closing, **self._validated(search)), ending
         except Stopped as error:
             return closing, Ending(error.message, is_stop=True)
-        except KeyboardInterrupt:
-            return closing, INTERRUPT
+        except KeyboardInterrupt as error:
+            return closing, interrupted(error)
+
+    def _corrected(self, search: Search) -> Corrected | None:
+        """The score on the data, corrected for having chosen the best; None where nothing was chosen by score."""
+        if search.current == search.initial or self.comparison is not None:
+            return None
+        whole = [e.scores for e in search.history if len(e.examples) == len(self.examples)]
+        rows = [[s for s in scores if s is not None] for scores in whole]
+        scored = [row for row in rows if len(row) == len(self.examples)]
+        if not scored or len(rows[0]) < len(self.examples):  # the first row is the starting values'
+            return None
+        return corrected(scored, seed=self.task.seed)
 
     def _validated(self, search: Search) -> dict[str, Any]:
         """`validation` on the held-out examples, and the `runs` of the program that it took."""
@@ -295,5 +362,6 @@ class _Job:
             completion_tokens=usage.completion_tokens if usage else 0,
             usd=usage.cost_usd if usage else None,
             seconds=round(spent["seconds"], 3),
+            human_minutes=round(spent["human_minutes"], 2),
             validation_runs=validation_runs,
         )

@@ -12,38 +12,39 @@ from typing import Any
 
 from engine.budget import Ledger, LimitReached
 from engine.llm.allowance import paid_by
-from engine.llm.base import CHARACTERS_A_TOKEN, LLM, Completion, Message, Request, Usage
+from engine.llm.base import LLM, Completion, Message, Request, Usage
 from engine.llm.cache import CachedLLM
+from engine.llm.response import estimated_tokens, prompt_tokens
 from engine.llm.schema import Schema
 from engine.llm.structured import MalformedAnswer
 
 DEFAULT_MAX_TOKENS = 512
 
-TELLING_CHARACTERS = 300
-"""A shorter prompt says little of tokens a character: a chat template's own tokens weigh too much in it."""
+TELLING_TOKENS = 100
+"""A shorter prompt says little of how good the estimates are: a chat template's own tokens weigh too much in it."""
 
 
 class MeteredLLM(LLM):
     """A model that spends from a ledger.
 
-    Before a call, one call, an estimate of its tokens (those of the messages, and max_tokens for each choice) and
-    the price of the dearest call so far are reserved; afterwards the account is set to what was used. A further
-    request of the same call - to repair an answer, or because a server gave too few choices - is reserved in the same
-    way before it is sent, and left out where the budget does not pay for it. Messages are estimated at a token for
-    every 3 characters, or more where an earlier call showed that there are more. So the budget is kept as
-    long as the server keeps max_tokens.
+    Before a call, one call, an estimate of its tokens (a token for every 3 characters of the messages, 1,500 for a
+    picture or a sound, and max_tokens for each choice) and its price, or where that is not known the price of the
+    dearest call so far, are reserved; afterwards the account is set to what was used. A further request of the same
+    call - to repair an answer, or because a server gave too few choices - is reserved in the same way before it is
+    sent, and left out where the budget does not pay for it. Once a prompt took more tokens than estimated,
+    later ones are estimated higher by the same factor. So the budget is kept as long as the server keeps max_tokens.
     Each call is given its own seed, made of the run's seed, the step and the call's number in the step, so that
     equal prompts get different answers and a resumed run asks for the same ones.
     """
 
     def __init__(self, llm: LLM, ledger: Ledger, *, seed: int = 0) -> None:
         self._llm, self._ledger, self._seed = llm, ledger, seed
-        self.name, self.is_remote = llm.name, llm.is_remote
+        self.name, self.is_remote, self.price, self.tells_cost = llm.name, llm.is_remote, llm.price, llm.tells_cost
         self.usage = Usage()
         self._lock = threading.Lock()
         self._step = self._number = 0
         self._dearest = 0.0
-        self._density = 1 / CHARACTERS_A_TOKEN
+        self._factor = 1.0
 
     def begin_step(self, step: int) -> None:
         """Number the calls from here on as this step's."""
@@ -55,14 +56,14 @@ class MeteredLLM(LLM):
             self._llm.close()
 
     def rates(self) -> dict[str, float]:
-        """What earlier calls showed of costs: the dearest call, and the most tokens a character of a prompt."""
-        return {"dearest": self._dearest, "density": self._density}
+        """What earlier calls showed of costs: the dearest call, and how far estimates of prompts were too low."""
+        return {"dearest": self._dearest, "factor": self._factor}
 
     def load(self, usage: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> None:
         """Count on from an earlier usage, and its `rates`."""
         self.usage = Usage(**usage)
         rates = rates or {}
-        self._dearest, self._density = rates.get("dearest", self._dearest), rates.get("density", self._density)
+        self._dearest, self._factor = rates.get("dearest", self._dearest), rates.get("factor", self._factor)
 
     def complete(
         self, messages: Sequence[Message], *, schema: Schema | None = None, n: int = 1, **sampling: Any
@@ -94,7 +95,7 @@ class MeteredLLM(LLM):
         except BaseException:
             self._settle(reserved, Usage())
             raise
-        self._learn(_characters(messages, schema), completion.usage)
+        self._learn(_prompt(messages, schema), completion.usage)
         self._settle(reserved, completion.usage)
         return completion
 
@@ -128,14 +129,17 @@ class MeteredLLM(LLM):
 
     def _estimate(self, messages: Sequence[Message], schema: Schema | None, n: int, limit: int) -> dict[str, float]:
         """What a request may cost."""
-        prompt = int(_characters(messages, schema) * self._density)
-        return {"calls": 1.0, "tokens": float(prompt + n * limit), "usd": self._dearest}
+        prompt, answer = int(_prompt(messages, schema) * self._factor), n * limit
+        usd = self._dearest
+        if self.price is not None:
+            usd = (self.price[0] * prompt + self.price[1] * answer) / 1e6
+        return {"calls": 1.0, "tokens": float(prompt + answer), "usd": usd}
 
-    def _learn(self, characters: int, used: Usage) -> None:
+    def _learn(self, estimated: int, used: Usage) -> None:
         """Take note of a language, or a template, that needs more tokens than were reckoned with."""
-        if characters >= TELLING_CHARACTERS and used.calls:
+        if estimated >= TELLING_TOKENS and used.calls:
             with self._lock:
-                self._density = max(self._density, used.prompt_tokens / used.calls / characters)
+                self._factor = max(self._factor, used.prompt_tokens / used.calls / estimated)
 
     def _settle(self, reserved: Mapping[str, float], used: Usage) -> None:
         """Replace what was reserved by what was used."""
@@ -153,5 +157,6 @@ class MeteredLLM(LLM):
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def _characters(messages: Sequence[Message], schema: Schema | None) -> int:
-    return sum(len(str(message["content"])) for message in messages) + len(str(schema or ""))
+def _prompt(messages: Sequence[Message], schema: Schema | None) -> int:
+    """The tokens that a prompt is estimated to have."""
+    return sum(map(prompt_tokens, messages)) + estimated_tokens(str(schema or ""))

@@ -14,6 +14,7 @@ from engine.feedback import Feedback, as_feedback
 from engine.graph.containers import plain
 from engine.graph.errors import error_node
 from engine.graph.subgraph import Subgraph
+from engine.media import Media, media_in
 from engine.params import Param, using
 
 FATAL = (EnvironmentMissing, BudgetSpent, Stopped, ReplayError)
@@ -75,6 +76,10 @@ class Program:
         self._workflow, self._feedback, self._wait = workflow, feedback, wait
         self._data: list[Any] | None = None if data is None else list(data)
         self.texts = [""] if data is None else [text_of(example) for example in data]
+
+    def media(self, index: int) -> tuple[Media, ...]:
+        """The pictures and sounds in an example."""
+        return () if self._data is None else tuple(media_in(self._data[index]))
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -12,6 +12,7 @@ from engine.optimizers.base import Evaluation
 from engine.params import Param
 from engine.progress import number
 from engine.report import write_report
+from engine.selection_bias import Corrected
 from engine.source_diff import Change, SourceDiff, source_diff
 
 
@@ -31,6 +32,7 @@ class Cost:
     completion_tokens: int = 0
     usd: float | None = None
     seconds: float = 0.0
+    human_minutes: float = 0.0
     validation_runs: int = 0
 
 
@@ -78,9 +80,11 @@ class Result:
     of the best and of the starting values on the data (None where feedback has no scores); of a ranker the win rate
     of the best against the starting values, asked when the search has ended (None where it was stopped), and 1/2, which
     the starting values have against themselves. `validation`: in the same terms;
-    None without held-out examples, or where the run was stopped; `history`: every evaluation, the
+    None without held-out examples, or where the run was stopped; `corrected`: `score`, and its gain over `baseline`, as
+    they would be on other examples but for the luck of the choice (see engine.selection_bias); None where there are
+    fewer than eight examples, or nothing was chosen by score; `history`: every evaluation, the
     starting values' first; `stopped_by`: the limit that ended the search ("evaluations", "invalid"...),
-    "interrupt" or "stop file"; `status`: "done", or "stopped" if it can be resumed. `params`: what each
+    "interrupt", "SIGTERM" or "stop file"; `status`: "done", or "stopped" if it can be resumed. `params`: what each
     parameter was and is; `parameters`: the parameters themselves.
     """
 
@@ -96,6 +100,7 @@ class Result:
     stopped_by: str = ""
     status: str = "done"
     parameters: Sequence[Param] = field(default=(), repr=False, compare=False)
+    corrected: Corrected | None = None
 
     def reset(self, to: Literal["before", "after"]) -> None:
         """Set the parameters to the values that the run began with, or ended with."""
@@ -126,6 +131,7 @@ class Result:
             "score": self.score,
             "baseline": self.baseline,
             "validation": None if self.validation is None else self.validation.to_json(),
+            "corrected": None if self.corrected is None else self.corrected.to_json(),
             "optimizer": self.optimizer,
             "status": self.status,
             "stopped_by": self.stopped_by,
@@ -137,6 +143,8 @@ class Result:
     def __str__(self) -> str:
         lines = [f"score {number(self.baseline)} -> {number(self.score)} ({self.optimizer}, {self.stopped_by})"]
         lines += [f"  {p.name}: {p.before!r} -> {p.after!r}" for p in self.params if p.after != p.before]
+        if self.corrected is not None:
+            lines.append(f"  {self.corrected}")
         if self.validation is not None:
             lines.append(f"  {self.validation}")
         lines.append(f"  run folder: {self.run_dir}")

@@ -14,6 +14,7 @@ from engine import gallery, optimizers
 from engine.budget import Budget
 from engine.config import Config, Source, read_source, validate
 from engine.errors import ConfigError, DataError, EngineError
+from engine.llm.spec import resolve
 from engine.optimizers.base import Optimizer
 from engine.ranking import Ranker
 from engine.task import Judge
@@ -31,6 +32,7 @@ class BudgetSection(Config):
     tokens: int | None = Field(default=None, ge=0)
     usd: float | None = Field(default=None, ge=0)
     seconds: float | None = Field(default=None, ge=0)
+    human_minutes: float | None = Field(default=None, ge=0, description="time of the people who rank")
     invalid: int = Field(default=64, ge=0, description="invalid and duplicate proposals")
 
 
@@ -43,8 +45,13 @@ class OptimizeConfig(Config):
     validation: str | float | None = Field(default=None, description="as data, or the share of the data to hold out")
     optimizer: str | dict[str, Any] = Field(default="auto", description="a name, or {kind: name, option: value}")
     llm: str | None = Field(default=None, description="openai:MODEL, http://host:port/v1#MODEL or local:NAME")
+    price: tuple[float, float] | None = Field(
+        default=None, description="of the model: US dollars per million tokens of prompts and of answers"
+    )
     budget: BudgetSection = BudgetSection()
     batch_size: int | None = Field(default=None, ge=1)
+    halving: int | None = Field(default=None, ge=2, description="eta of successive halving over a step's examples")
+    allow_copies: bool = Field(default=False, description="whether values may repeat training examples word for word")
     accept: Literal["paired", "better"] = "paired"
     workers: int = Field(default=4, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -69,10 +76,12 @@ class Experiment:
         return {
             "data": self.data,
             "feedback": self.feedback,
-            "llm": config.llm,
+            "llm": config.llm if config.price is None else resolve(config.llm, price=config.price),
             "validation": self.validation,
             "budget": Budget(**config.budget.model_dump()),
             "batch_size": config.batch_size,
+            "halving": config.halving,
+            "allow_copies": config.allow_copies,
             "accept": config.accept,
             "workers": config.workers,
             "seed": config.seed,

@@ -10,15 +10,19 @@ from typing import Any
 
 from engine.acceptance import Rule, Verdict, better, latest
 from engine.budget import Ledger, LimitReached
+from engine.copies import Copies
 from engine.errors import AnswerError, Stopped
 from engine.evaluation import Evaluator
+from engine.halving import halved
 from engine.metering import MeteredLLM
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Trajectory, values_key
 from engine.params import Param
 from engine.program import Outcome, Program, Run
 from engine.progress import Terminal, number
+from engine.projection import outlook
 from engine.record import Record
 from engine.sieve import Sieve, Sieved, is_proposable
+from engine.signals import Terminated
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ class Parts:
     rule: Rule
     examples: range
     batch_size: int | None = None
+    halving: int | None = None
     seed: int = 0
     objective: str = ""
+    copies: Copies | None = None
     callbacks: Sequence[Callback] = ()
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -63,6 +69,11 @@ class Ending:
 
 
 INTERRUPT = Ending("interrupt", is_stop=True)
+
+
+def interrupted(error: KeyboardInterrupt) -> Ending:
+    """By Ctrl-C or by SIGTERM."""
+    return Ending("SIGTERM", is_stop=True) if isinstance(error, Terminated) else INTERRUPT
 
 
 class Search:
@@ -79,7 +90,7 @@ class Search:
         self._traced: set[str] = set()
         self._shown: dict[tuple[str, int], Trajectory] = {}
         self._best_score = highest([e.score for e in history])
-        self._sieve = Sieve(parts.params)
+        self._sieve = Sieve(parts.params, parts.copies)
         for evaluation in history:
             self._sieve.saw(evaluation.candidate.values)
         self._is_scoreless = all(s is None for s, f in zip(history[0].scores, history[0].failed, strict=True) if not f)
@@ -126,8 +137,8 @@ class Search:
             return Ending(error.limit)
         except Stopped as error:
             return Ending(error.message, is_stop=True)
-        except KeyboardInterrupt:
-            return INTERRUPT
+        except KeyboardInterrupt as error:
+            return interrupted(error)
 
     def score(self) -> float | None:
         """The mean score of the held values on all examples."""
@@ -166,33 +177,41 @@ class Search:
 
     def _one_step(self) -> None:
         parts, step = self.parts, self.step + 1
+        before = parts.ledger.spent()
         parts.ledger.reserve(steps=1)
         rng = random.Random(f"{parts.seed}/{step}")
         batch = self._batch(rng)
         # No more than may turn out to be unusable, or evaluated.
         wanted = int(min(parts.optimizer.candidates, parts.ledger.left("evaluations"), parts.ledger.left("invalid")))
-        proposed = self._proposed(step, batch, rng, wanted)
-        sieved = self._sieve(proposed, self.current)
+        state = self._state(step, batch, rng)
+        proposed = self._proposed(state, wanted)
+        sieved = self._sieve(proposed, state.current)
         parts.ledger.charge(invalid=len(sieved.invalid) + len(sieved.duplicates))
-        evaluations = self._evaluated(step, sieved.fresh, batch)
-        evaluations, verdict = self._decided(evaluations, batch)
+        order = rng.sample(batch, len(batch)) if parts.halving else batch
+        evaluations = self._evaluated(step, sieved.fresh, order)
+        evaluations, verdict = self._decided(evaluations)
         parts.optimizer.observe(evaluations)
         self.step = step
         self.history += evaluations
         self._finish_step(evaluations, sieved, len(proposed), verdict)
+        if step == 1 and (
+            told := outlook(parts.ledger.budget, parts.optimizer.candidates, before, parts.ledger.spent())
+        ):
+            parts.terminal.say(told)
 
     def _batch(self, rng: random.Random) -> Sequence[int]:
         size, examples = self.parts.batch_size, self.parts.examples
         return examples if size is None or size >= len(examples) else sorted(rng.sample(examples, size))
 
-    def _proposed(self, step: int, batch: Sequence[int], rng: random.Random, wanted: int) -> list[Candidate]:
+    def _state(self, step: int, batch: Sequence[int], rng: random.Random) -> State:
+        """What the optimizer sees in this step, from the values on that it works from."""
         parts = self.parts
         if parts.llm is not None:
             parts.llm.begin_step(step)
         state = State(
             params=[p for p in parts.params if is_proposable(p)],
             current=dict(self.current),
-            trajectories=self._trajectories(batch, rng),
+            trajectories=(),
             history=tuple(self.history),
             llm=parts.llm,
             rng=rng,
@@ -202,43 +221,66 @@ class Search:
             examples=[parts.program.texts[i] for i in batch],
             notes={"refused": list(self._refused)},
         )
+        parent = dict(parts.optimizer.parent(state))
+        return replace(state, current=parent, trajectories=self._trajectories(parent, batch, rng))
+
+    def _proposed(self, state: State, wanted: int) -> list[Candidate]:
         try:
-            return parts.optimizer.propose(state, wanted)[:wanted]
+            return self.parts.optimizer.propose(state, wanted)[:wanted]
         except AnswerError as error:
             return [Candidate({}, fault=error.message)]
 
     def _evaluated(self, step: int, fresh: Sequence[Candidate], batch: Sequence[int]) -> list[Evaluation]:
         ledger = self.parts.ledger
-        found: list[list[Outcome]] = []
+        found: list[Evaluation] = []
         ledger.reserve(evaluations=len(fresh))
         try:
             if fresh:
-                found = self.parts.evaluator.evaluate([c.values for c in fresh], batch, ledger)
+                found = self._run(step, fresh, batch)
         finally:
             ledger.charge(evaluations=len(found) - len(fresh))
-        pairs = zip(fresh, found, strict=False)  # a spent budget of runs leaves the last ones out
-        return [as_evaluation(candidate, batch, outcomes, step) for candidate, outcomes in pairs]
+        return found
 
-    def _decided(self, evaluations: list[Evaluation], batch: Sequence[int]) -> tuple[list[Evaluation], Verdict | None]:
-        """The evaluations with the accepted one marked, and what was decided about the best of them."""
+    def _run(self, step: int, fresh: Sequence[Candidate], batch: Sequence[int]) -> list[Evaluation]:
+        """The candidates on the batch, or as far as halving takes them; a spent budget leaves the last ones out."""
+        parts = self.parts
+        is_begun = False
+
+        def evaluate(candidates: Sequence[Candidate], examples: Sequence[int]) -> list[Evaluation]:
+            nonlocal is_begun
+            try:
+                found = parts.evaluator.evaluate([c.values for c in candidates], examples, parts.ledger)
+            except LimitReached:
+                if not is_begun:
+                    raise
+                return []
+            is_begun = True
+            return [as_evaluation(c, examples, outcomes, step) for c, outcomes in zip(candidates, found, strict=False)]
+
+        return halved(fresh, batch, parts.halving, evaluate) if parts.halving else evaluate(fresh, batch)
+
+    def _decided(self, evaluations: list[Evaluation]) -> tuple[list[Evaluation], Verdict | None]:
+        """The evaluations with the accepted one marked, and what was decided about the best of them.
+
+        Of a step with halving only those are compared that went furthest.
+        """
         if not evaluations:
             return evaluations, None
-        place = max(range(len(evaluations)), key=lambda i: evaluations[i].rank)
-        best, verdict = self._compared(evaluations[place], batch)
+        place = max(range(len(evaluations)), key=lambda i: (len(evaluations[i].examples), evaluations[i].rank))
+        best, verdict = self._compared(evaluations[place])
         if verdict.accepted:
             best = replace(best, accepted=True)
             self.current = dict(best.candidate.values)
-            self._shown.clear()
             self.store()
         return [*evaluations[:place], best, *evaluations[place + 1 :]], verdict
 
-    def _compared(self, best: Evaluation, batch: Sequence[int]) -> tuple[Evaluation, Verdict]:
-        """The rule's verdict on all examples; a candidate that is no better on the batch is spared the rest."""
+    def _compared(self, best: Evaluation) -> tuple[Evaluation, Verdict]:
+        """The rule's verdict on all examples; a candidate that is no better on its own is spared the rest."""
         parts = self.parts
         if self._is_scoreless:
             return best, latest(best.scores, best.scores)
-        if len(batch) < len(parts.examples):
-            screened = better(best.scores, self.evaluation_of(self.current, batch).scores)
+        if len(best.examples) < len(parts.examples):
+            screened = better(best.scores, self.evaluation_of(self.current, best.examples).scores)
             if not screened.accepted:
                 return best, screened
             parts.evaluator.evaluate([best.candidate.values], parts.examples, parts.ledger)
@@ -246,30 +288,31 @@ class Search:
             best = replace(whole, candidate=best.candidate, step=best.step)
         return best, parts.rule(best.scores, self.evaluation_of(self.current).scores)
 
-    def _trajectories(self, batch: Sequence[int], rng: random.Random) -> list[Trajectory]:
-        """Runs of the held values on the batch's worst examples, ties in random order."""
-        scores = dict(zip(batch, self._held_scores(batch), strict=True))
+    def _trajectories(self, values: Mapping[str, Any], batch: Sequence[int], rng: random.Random) -> list[Trajectory]:
+        """Runs of the values on the batch's worst examples, ties in random order."""
+        scores = dict(zip(batch, self._scores_of(values, batch), strict=True))
         order = sorted(rng.sample(list(batch), len(batch)), key=lambda i: (scores[i] is not None, scores[i] or 0.0))
         chosen = order[: self.parts.optimizer.shown]
-        key, known = values_key(self.current), self.parts.evaluator.known
+        key, known = values_key(values), self.parts.evaluator.known
         if "graph" in self.parts.optimizer.needs:
-            self._trace(chosen)
-            return [self._told(i, self._shown[key, i]) for i in chosen]
-        return [self._told(i, self._trajectory(i, known[key, i])) for i in chosen]
+            self._trace(values, chosen)
+            return [self._told(values, i, self._shown[key, i]) for i in chosen]
+        return [self._told(values, i, self._trajectory(i, known[key, i])) for i in chosen]
 
-    def _told(self, index: int, trajectory: Trajectory) -> Trajectory:
-        """A run of the held values as the optimizer is told it."""
+    def _told(self, values: Mapping[str, Any], index: int, trajectory: Trajectory) -> Trajectory:
+        """A run of the values as the optimizer is told it."""
         return trajectory
 
-    def _held_scores(self, batch: Sequence[int]) -> Sequence[float | None]:
-        """The held values' scores on the batch; where nothing is scored they may not have been run on all of it."""
-        key = values_key(self.current)
-        self.parts.evaluator.evaluate([self.current], batch, self.parts.ledger)
+    def _scores_of(self, values: Mapping[str, Any], batch: Sequence[int]) -> Sequence[float | None]:
+        """The values' scores on the batch; they may not have been run on all of it."""
+        key = values_key(values)
+        self.parts.evaluator.evaluate([values], batch, self.parts.ledger)
         return [self.parts.evaluator.known[key, i].feedback.scalar for i in batch]
 
-    def _trace(self, examples: Sequence[int]) -> None:
-        """Run the held values on the examples again where their graph is not at hand; each is paid for once."""
-        key = values_key(self.current)
+    def _trace(self, values: Mapping[str, Any], examples: Sequence[int]) -> None:
+        """Run the values on the examples again where their graph is not at hand; each is paid for once."""
+        key = values_key(values)
+        self._shown = {place: run for place, run in self._shown.items() if place[0] == key}
         absent = [i for i in examples if (key, i) not in self._shown]
         unpaid = {f"{key}/{i}" for i in absent} - self._traced
         self.parts.ledger.reserve(runs=len(unpaid))
@@ -279,11 +322,12 @@ class Search:
         def take(index: int, run: Run) -> Trajectory:
             return replace(self._trajectory(index, run.outcome), subgraph=run.subgraph(proposable))
 
-        for index, trajectory in zip(absent, self.parts.evaluator.map_runs(self.current, absent, take), strict=True):
+        for index, trajectory in zip(absent, self.parts.evaluator.map_runs(values, absent, take), strict=True):
             self._shown[key, index] = trajectory
 
     def _trajectory(self, index: int, outcome: Outcome) -> Trajectory:
-        return Trajectory(self.parts.program.texts[index], outcome.output, outcome.feedback)
+        program = self.parts.program
+        return Trajectory(program.texts[index], outcome.output, outcome.feedback, media=program.media(index))
 
     def _finish_step(
         self, evaluations: Sequence[Evaluation], sieved: Sieved, proposed: int, verdict: Verdict | None

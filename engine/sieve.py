@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.copies import Copies
 from engine.errors import ParamError, did_you_mean
 from engine.optimizers.base import Candidate, values_key
 from engine.params import Param
@@ -30,10 +31,11 @@ class Sieved:
 
 
 class Sieve:
-    """Checks proposals against the parameters' types and against all values seen so far."""
+    """Checks proposals against the parameters' types, all values seen so far, and the examples that `copies` knows."""
 
-    def __init__(self, params: Sequence[Param]) -> None:
+    def __init__(self, params: Sequence[Param], copies: Copies | None = None) -> None:
         self._params = {param.name: param for param in params}
+        self._copies = copies
         self._seen: set[str] = set()
 
     def saw(self, values: Mapping[str, Any]) -> None:
@@ -73,6 +75,8 @@ class Sieve:
                 param.admit(value, "model")
             except ParamError as error:
                 return f"{name}: {error.message}"
+            if self._copies is not None and param.kind != "choice" and (copied := self._copies.found(value)):
+                return f"{name}: {copied}; a value must serve examples that are not seen here"
         return ""
 
 

@@ -33,6 +33,8 @@ class Task:
     llm: str | LLM | None
     budget: Budget
     batch_size: int | None
+    halving: int | None
+    allow_copies: bool
     accept: str | Rule
     rule: Rule
     workers: int
@@ -50,16 +52,23 @@ class Task:
         validation: Sequence[Any] | float | None,
         budget: Budget | Mapping[str, Any],
         batch_size: int | None,
+        halving: int | None,
+        allow_copies: bool,
         accept: str | Rule,
         workers: int,
         seed: int,
     ) -> Task:
         """The task that these arguments describe. Raises InputError and its kin, naming the argument."""
         _check_callables(workflow, feedback)
-        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 1), ("seed", seed, 0)):
-            is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            if not is_whole and not (name == "batch_size" and value is None):
-                raise InputError(f"{name} is {value!r}", allowed=f"a whole number, at least {least}")
+        _check_whole("workers", workers, 1)
+        _check_whole("seed", seed, 0)
+        _check_whole("batch_size", batch_size, 1, may_lack=True)
+        _check_whole("halving", halving, 2, may_lack=True)
+        if halving is not None and isinstance(feedback, Ranker):
+            raise InputError(
+                f"halving is {halving} where a ranker compares the outputs",
+                allowed="None: all of a step's candidates are compared on the same examples",
+            )
         examples, held_out = _split(data, validation, seed)
         return cls(
             workflow=workflow,
@@ -70,6 +79,8 @@ class Task:
             llm=llm,
             budget=Budget.of(budget),
             batch_size=batch_size,
+            halving=halving,
+            allow_copies=bool(allow_copies),
             accept=accept,
             rule=resolve_rule(accept),
             workers=workers,
@@ -87,10 +98,19 @@ class Task:
             "data": _described(self.examples),
             "validation": _described(self.held_out),
             "batch_size": self.batch_size,
+            "halving": self.halving,
+            "allow_copies": self.allow_copies,
             "seed": self.seed,
             "workers": self.workers,
             "budget": asdict(self.budget),
         }
+
+
+def _check_whole(name: str, value: Any, least: int, *, may_lack: bool = False) -> None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if not is_whole and not (may_lack and value is None):
+        allowed = f"a whole number, at least {least}" + (", or None" if may_lack else "")
+        raise InputError(f"{name} is {value!r}", allowed=allowed)
 
 
 def _check_callables(workflow: Any, feedback: Any) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from engine.result import Result
 
-SPENT = ("calls", "tokens", "usd", "seconds", "invalid")
+SPENT = ("calls", "tokens", "usd", "seconds", "human_minutes", "invalid")
 """Limits whose end is not the plan: the run could have gone on."""
 
 
@@ -27,7 +27,7 @@ def optimize(
 
     Exit codes: 0 done, 1 failed, 2 bad config or input, 3 environment, 4 calls, tokens, usd, seconds or
     invalid proposals spent (the best so far is kept), 75 stopped by a file `stop` in the run folder, 130 by
-    Ctrl-C; after 3, 4, 75 and 130 the same command with --run-dir goes on.
+    Ctrl-C; after 3, 4, 75, 130 and 143 the same command with --run-dir goes on.
     """
     from engine import gallery
     from engine.controls import optimize_with_controls
@@ -52,7 +52,7 @@ def optimize(
 def exit_code(result: Result) -> int:
     """The exit code that says how a search ended."""
     if result.status == "stopped":
-        return 130 if result.stopped_by == "interrupt" else 75
+        return {"interrupt": 130, "SIGTERM": 143}.get(result.stopped_by, 75)
     return 4 if result.stopped_by in SPENT else 0
 
 
@@ -72,6 +72,8 @@ def _print(result: Result, controls: dict[str, Result]) -> None:
     console.print(table)
     for param in result.params:
         console.print(f"{param.name}: {param.before!r} -> {param.after!r}", markup=False, soft_wrap=True)
+    if result.corrected is not None:
+        typer.echo(str(result.corrected))
     typer.echo(f"ended by: {result.stopped_by}")
 
 

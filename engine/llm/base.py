@@ -75,6 +75,10 @@ class LLM(ABC):
 
     name: str
     is_remote: bool = False
+    price: tuple[float, float] | None = None
+    """US dollars per million tokens of prompts and of answers, where that is known."""
+    tells_cost: bool = True
+    """Whether a call's usage says what it cost, where it cost anything."""
 
     @abstractmethod
     def complete(

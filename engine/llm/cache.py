@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import heapq
 import json
+import re
 import sqlite3
 import threading
 from collections import defaultdict
@@ -17,6 +18,8 @@ from engine.errors import ConfigError, DataError, InputError, ReplayError
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.schema import Schema
 from engine.llm.structured import MalformedAnswer
+
+_DATA = re.compile(r"(?P<head>data:[\w/+.-]+;)?(?:base64,)?(?P<data>[A-Za-z0-9+/]{256,}=*)")
 
 Mode = Literal["cache", "record", "replay"]
 
@@ -31,7 +34,8 @@ class CachedLLM(LLM):
     times gets several answers, and a replay gives the same answers, in the same order when
     its calls are in order and the same multiset when they are concurrent.
     An answer that stayed malformed is part of the record; an endpoint that was down is not.
-    Nothing but the request and the answer is written: no key, header or address credential.
+    Nothing but the request and the answer is written: no key, header or address credential; of a picture or sound in a
+    message its digest.
 
     llm: the model; for a replay its name is enough.
     """
@@ -45,7 +49,8 @@ class CachedLLM(LLM):
             raise DataError("there is no record", place=str(path), next_step="record one with mode='record'")
         self._llm = None if isinstance(llm, str) else llm
         self.name = llm if isinstance(llm, str) else llm.name
-        self.is_remote = not isinstance(llm, str) and llm.is_remote
+        if not isinstance(llm, str):
+            self.is_remote, self.price, self.tells_cost = llm.is_remote, llm.price, llm.tells_cost
         self.path, self.mode = Path(path), mode
         self._lock = threading.Lock()
         self._started: dict[str, int] = defaultdict(int)
@@ -70,7 +75,13 @@ class CachedLLM(LLM):
         self, messages: Sequence[Message], *, schema: Schema | None = None, n: int = 1, **sampling: Any
     ) -> Completion:
         request = _canonical(
-            {"name": self.name, "messages": list(messages), "schema": schema, "n": n, "sampling": sampling}
+            {
+                "name": self.name,
+                "messages": [_without_data(message) for message in messages],
+                "schema": schema,
+                "n": n,
+                "sampling": sampling,
+            }
         )
         key = hashlib.sha256(request.encode()).hexdigest()
         occurrence = self._start(key)
@@ -133,6 +144,17 @@ def _opened(path: Path) -> sqlite3.Connection:
             f"not a record of calls: {error}", place=str(path), next_step="give another path, or remove the file"
         ) from None
     return connection
+
+
+def _without_data(value: Any) -> Any:
+    """A message with the digest of each long piece of base64 data in its place."""
+    if isinstance(value, Mapping):
+        return {key: _without_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_data(item) for item in value]
+    if isinstance(value, str) and (found := _DATA.fullmatch(value)):
+        return f"{found['head'] or ''}sha256,{hashlib.sha256(found['data'].encode()).hexdigest()}"
+    return value
 
 
 def _canonical(value: Mapping[str, Any]) -> str:

@@ -94,6 +94,7 @@ class OpenAILLM(LLM):
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._limit = RateLimit(max_concurrency=max_concurrency, max_per_minute=max_requests_per_minute)
         self._price = Price(*price) if price else None
+        self.price, self.tells_cost = price, price is not None
         self._defaults = defaults
         self._missing: set[str] = set()
         self._lock = threading.Lock()

@@ -8,6 +8,10 @@ from typing import Any
 
 from engine.llm.base import CHARACTERS_A_TOKEN, Completion, Message, Usage
 
+TOKENS_A_PART = 1500
+"""What a picture or a sound is taken to cost before the server has counted it: the most that pictures of up to a
+megapixel cost at the providers."""
+
 MOST_CHARACTERS_A_TOKEN = 32
 """An answer longer than this for each token of max_tokens comes from a server that does not keep max_tokens."""
 
@@ -28,10 +32,18 @@ def read_response(response: Any, messages: Sequence[Message], max_tokens: int | 
     prompt = _count(getattr(told, "prompt_tokens", None))
     completion = _count(getattr(told, "completion_tokens", None))
     if prompt is None:
-        prompt = estimated_tokens("".join(str(message["content"]) for message in messages))
+        prompt = sum(map(prompt_tokens, messages))
     if completion is None:
         completion = sum(map(estimated_tokens, texts))
     return Completion(texts, finishes, usage=Usage(1, prompt, completion, seconds))
+
+
+def prompt_tokens(message: Message) -> int:
+    """An estimate of what a message costs."""
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    texts = [str(part["text"]) for part in parts if part.get("type") == "text"]
+    return estimated_tokens("".join(texts)) + (len(parts) - len(texts)) * TOKENS_A_PART
 
 
 def estimated_tokens(text: str) -> int:

@@ -35,7 +35,8 @@ class ScriptedLLM(LLM):
     script: a list, used up one answer a choice (cycle=True starts again at its end); a mapping from the
     last message's text, or a part of it, to the answer; or a function of the messages.
     With a schema, answers go through the same reading, checking and one repair request as those of any
-    endpoint, so a script can be malformed on purpose. Tokens are counted as words.
+    endpoint, so a script can be malformed on purpose. Tokens are counted as words;
+    pictures and sounds are passed over.
     `calls` holds every request as the caller made it; `sent` every conversation that was answered,
     repair requests among them.
     """
@@ -69,13 +70,13 @@ class ScriptedLLM(LLM):
         with self._lock:
             self.sent.append(tuple(sent))
         texts = tuple(_said(self._next(asked)) for _ in range(n))
-        prompt_tokens = sum(len(text_of(message).split()) for message in sent)
+        prompt_tokens = sum(len(text_of(message, passes_over=True).split()) for message in sent)
         usage = Usage(1, prompt_tokens, sum(len(text.split()) for text in texts))
         return Completion(texts, ("stop",) * n, usage=usage)
 
     def _next(self, messages: Sequence[Message]) -> Answer:
         if isinstance(self._script, Mapping):
-            return self._looked_up(self._script, text_of(messages[-1]))
+            return self._looked_up(self._script, text_of(messages[-1], passes_over=True))
         if callable(self._script):
             return self._script(messages)
         with self._lock:

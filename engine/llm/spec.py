@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import ConfigError, EnvironmentMissing
@@ -21,39 +22,40 @@ CLIENTS = {
 }
 
 
-def resolve(spec: str | LLM | None = None) -> LLM:
+def resolve(spec: str | LLM | None = None, **options: Any) -> LLM:
     """The model that a spec names.
 
     "openai:MODEL": OpenAI, or the server at OPENAI_BASE_URL. "http://host:port/v1#MODEL" (or https):
     that server. "local:NAME": in this process. An LLM: itself. None: OPENAI_MODEL at
     OPENAI_BASE_URL or OpenAI when OPENAI_API_KEY or OPENAI_BASE_URL is set, else the embedded model, which is
     said on the terminal. Nothing is loaded or asked before the first call.
+    options: of the client that is made, such as the `price` of OpenAILLM.
     Raises ConfigError for another form, LLMUnavailable where a key is missing.
     """
     if isinstance(spec, LLM):
         return spec
     if spec is None:
-        return _from_environment()
+        return _from_environment(options)
     if not isinstance(spec, str):
         raise ConfigError(f"the model is {spec!r:.60}", place="llm", allowed=FORMS)
     scheme, _, rest = spec.partition(":")
     if scheme == "openai" and rest:
-        return _made("OpenAILLM", rest)
+        return _made("OpenAILLM", rest, **options)
     if scheme == "local" and rest:
-        return _made("LocalLLM", rest)
+        return _made("LocalLLM", rest, **options)
     if scheme in ("http", "https"):
         base_url, _, model = spec.partition("#")
         if not model:
             raise ConfigError(f"'{_without_user(base_url)}' names no model", place="llm", allowed=FORMS)
-        return _made("OpenAILLM", model, base_url=base_url)
+        return _made("OpenAILLM", model, base_url=base_url, **options)
     raise ConfigError(f"'{spec:.80}' names no model", place="llm", allowed=FORMS)
 
 
-def _from_environment() -> LLM:
+def _from_environment(options: Mapping[str, Any]) -> LLM:
     wanted = [name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if os.environ.get(name)]
     if not wanted:
         _say_weak()
-        return _made("LocalLLM", EMBEDDED)
+        return _made("LocalLLM", EMBEDDED, **options)
     model = os.environ.get("OPENAI_MODEL")
     if not model:
         raise ConfigError(
@@ -61,7 +63,7 @@ def _from_environment() -> LLM:
             place="environment",
             next_step=f"set OPENAI_MODEL, or name the model: {FORMS}",
         )
-    return _made("OpenAILLM", model)
+    return _made("OpenAILLM", model, **options)
 
 
 @functools.cache

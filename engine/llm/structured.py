@@ -57,14 +57,16 @@ def check_request(messages: Sequence[Message], n: int) -> None:
         raise InputError(f"n is {n!r}", allowed="a whole number of answers, at least 1")
 
 
-def text_of(message: Message) -> str:
-    """The text of a message, its text parts joined. Raises InputError for other parts."""
+def text_of(message: Message, *, passes_over: bool = False) -> str:
+    """The text of a message, its text parts joined. Raises InputError for other parts, or passes over them."""
     content = message["content"]
     if isinstance(content, str):
         return content
     texts = []
     for part in content:
         if part.get("type") != "text":
+            if passes_over:
+                continue
             raise InputError(f"this model reads text only, not a part of type {part.get('type')!r}")
         texts.append(str(part["text"]))
     return "\n".join(texts)

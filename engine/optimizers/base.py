@@ -16,6 +16,7 @@ from engine.config import Config, Source, validate
 from engine.feedback import Feedback
 from engine.jsonfiles import json_text
 from engine.llm.base import LLM
+from engine.media import Media
 from engine.params import Param
 
 if TYPE_CHECKING:
@@ -72,25 +73,29 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One example run with the current values: what went in, came out, was said, and the graph."""
+    """One example run with the current values: what went in, came out, was said, and the graph.
+
+    `media`: the pictures and sounds in the example.
+    """
 
     example: str
     output: str
     feedback: Feedback
     subgraph: Subgraph | None = None
+    media: tuple[Media, ...] = ()
 
 
 @dataclass
 class State:
     """What an optimizer sees when it proposes; proposing changes nothing of it but `rng`.
 
-    `params`: those it may change (never weights); `current`: their present values;
-    `initial`: the values that the search began with; `trajectories`: runs of the current values on
-    some of this step's examples, the worst first; `examples`: all of this step's examples as
-    text; `history`: all evaluations so far, oldest first, the starting values' first of all; `llm`:
-    counted and budgeted by the loop, None for optimizers that need none; `rng`: seeded by run and
-    step; `objective`: what the program is for, its docstring; `notes["refused"]`: why proposals of the
-    last step were not run.
+    `params`: those it may change (never weights); `current`: the values that this step works from,
+    those held by the loop unless the optimizer's `parent` names others; `initial`: the values that
+    the search began with; `trajectories`: runs of the current values on some of this step's examples,
+    the worst first; `examples`: all of this step's examples as text; `history`: all evaluations so
+    far, oldest first, the starting values' first of all; `llm`: counted and budgeted by the loop, None
+    for optimizers that need none; `rng`: seeded by run and step; `objective`: what the program is for,
+    its docstring; `notes["refused"]`: why proposals of the last step were not run.
     """
 
     params: Sequence[Param]
@@ -142,6 +147,18 @@ class Optimizer(ABC):
     def candidates(self) -> int:
         """How many candidates the loop asks for in a step."""
         return int(self.config.candidates)
+
+    def parent(self, state: State) -> Mapping[str, Any]:
+        """The values that this step works from: by default those that the loop holds, `state.current`.
+
+        Any complete values of the history may be chosen; `state` has no trajectories yet. What a candidate leaves
+        out is filled from them. Acceptance compares with the held values all the same.
+        """
+        return state.current
+
+    def calls(self, params: int) -> int:
+        """Calls of the model in a step, for so many parameters: what a projected cost is made of."""
+        return int(self.needs_llm)
 
     @abstractmethod
     def propose(self, state: State, n: int) -> list[Candidate]:

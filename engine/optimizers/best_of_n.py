@@ -19,6 +19,9 @@ class BestOfN(Optimizer):
     needs = frozenset()
     Config: ClassVar[type[Options]] = SamplingOptions
 
+    def calls(self, params: int) -> int:
+        return params
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         objective = self.config.objective or state.objective
         return rows(

@@ -37,6 +37,9 @@ class Opro(Optimizer):
 
     Config: ClassVar[type[Options]] = OproOptions
 
+    def calls(self, params: int) -> int:
+        return params
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
         exploring = len(state.history) <= self.config.explore

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from engine.graph.subgraph import Subgraph
 from engine.llm.base import Message
+from engine.media import Media, content
 from engine.optimizers._answers import suggestions
 from engine.optimizers._words import constraint_of, variable
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, Trajectory
@@ -32,6 +33,7 @@ class OptoPrimeOptions(Options):
     feedback: bool = Field(default=True, description="show what was said about the runs, and their scores")
     sources: bool = Field(default=False, description="show the source of the operations, not only what they say of it")
     objective: str = Field(default="", description="what to achieve, told first; by default the workflow's docstring")
+    images: int = Field(default=0, ge=0, description="pictures of the examples shown, to a model that can see them")
     max_value_characters: int = Field(default=8000, ge=100, description="a longer value is cut, and the cut marked")
     temperature: float = Field(default=1.0, ge=0)
     max_tokens: int = Field(default=1024, ge=1)
@@ -71,7 +73,15 @@ class OptoPrime(Optimizer):
         parts = [f"#{name}\n" + "\n".join(sections[name]) for name in ORDER if sections.get(name)]
         objective = self.config.objective or state.objective
         prompt = "\n\n".join([objective, *parts] if objective else parts)
-        return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}]
+        pictures = self._pictures(state.trajectories)
+        said: Any = content(prompt, *pictures) if pictures else prompt
+        return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": said}]
+
+    def _pictures(self, trajectories: Sequence[Trajectory]) -> list[str | Media]:
+        """The pictures of the runs, each once and after a line that tells which it is."""
+        found = {media.sha256: media for t in trajectories for media in t.media if media.is_image}
+        shown = list(found.values())[: self.config.images]
+        return [part for media in shown for part in (f"The picture with sha256 {media.sha256}:", media)]
 
     def _runs(self, trajectories: Sequence[Trajectory]) -> dict[str, list[str]]:
         """The sections that tell about runs, each with a heading a run where there are several."""

@@ -38,6 +38,12 @@ class Placebo(Optimizer):
     def candidates(self) -> int:
         return self._inner.candidates
 
+    def calls(self, params: int) -> int:
+        return self._inner.calls(params)
+
+    def parent(self, state: State) -> Mapping[str, Any]:
+        return self._inner.parent(replace(state, history=shuffled(state.history, state.rng)))
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         history = shuffled(state.history, state.rng)
         blind = replace(state, history=history, trajectories=_misjudged(state.trajectories, history, state.rng))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from engine.media import Media
 from engine.ranking.base import Ranker, Ticket
-from engine.ranking.content import Code, Media, Text
+from engine.ranking.content import Code, Text
 from engine.ranking.fallback import FallbackRanker
 from engine.ranking.judge import JudgeRanker
 from engine.ranking.program import ProgramRanker

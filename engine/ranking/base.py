@@ -31,6 +31,8 @@ class Ranker(ABC):
     """
 
     poll_s: float = 0.2
+    seconds_each: float = 0.0
+    """What one answer takes of people's time, as far as it is known beforehand; nothing of a program's."""
 
     @abstractmethod
     def ask(self, items: Items, *, question: str = "") -> Ticket:
@@ -39,6 +41,10 @@ class Ranker(ABC):
     @abstractmethod
     def poll(self, ticket: Ticket) -> Ranking | None:
         """The answer, or None while there is none. Raises UnknownName for a ticket of another ranker."""
+
+    def human_seconds(self, ticket: Ticket) -> float:
+        """The time of people that went into the answer; none where a program answers."""
+        return 0.0
 
     def withdraw(self, ticket: Ticket) -> None:  # noqa: B027 - most rankers have nothing to do here
         """The answer is of no use any more; whoever would give it need not."""

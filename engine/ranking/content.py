@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import InitVar, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.errors import DataError, InputError
+from engine.errors import InputError
 from engine.jsonfiles import json_text
+from engine.media import Media
 
-MAX_BYTES = 8 << 20
 MAX_CHARACTERS = 100_000
-
-_MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"ID3", "audio/mpeg"),
-    (b"\xff\xfb", "audio/mpeg"),
-    (b"OggS", "audio/ogg"),
-    (b"fLaC", "audio/flac"),
-)
-_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
-TYPES = frozenset({mime for _, mime in _MAGIC} | set(_RIFF.values()))
-"""The types of pictures and sounds that are shown. SVG is none of them: it can hold scripts."""
 
 
 @dataclass(frozen=True)
@@ -41,32 +26,6 @@ class Code:
 
     text: str
     language: str = ""
-
-
-@dataclass(frozen=True)
-class Media:
-    """A picture or a sound, by its bytes or its file; `alt` is read to who cannot see or hear it.
-
-    The type is told by the first bytes: PNG, JPEG, GIF, WebP; MP3, Ogg, FLAC, WAV. Raises InputError for another
-    type and beyond 8 MiB, and DataError for a file that cannot be read.
-    """
-
-    source: InitVar[bytes | str | Path]
-    alt: str = ""
-    mime: str = field(init=False)
-    sha256: str = field(init=False)
-
-    def __post_init__(self, source: bytes | str | Path) -> None:
-        data = bytes(source) if isinstance(source, bytes | bytearray) else _read(Path(source))
-        if len(data) > MAX_BYTES:
-            raise InputError(f"{len(data)} bytes of media", allowed=f"at most {MAX_BYTES}")
-        object.__setattr__(self, "mime", _type_of(data))
-        object.__setattr__(self, "sha256", hashlib.sha256(data).hexdigest())
-        object.__setattr__(self, "_data", data)
-
-    @property
-    def data(self) -> bytes:
-        return bytes(self.__dict__["_data"])
 
 
 Kind = Literal["markdown", "text", "code", "image", "audio"]
@@ -96,24 +55,3 @@ def as_shown(value: Any) -> dict[str, Any]:
 def digest(data: Any) -> str:
     """24 hex digits of the SHA-256 of the data as JSON: the same content has the same name everywhere."""
     return hashlib.sha256(json_text(data).encode()).hexdigest()[:24]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read the file: {error.strerror}", place=str(path)) from None
-
-
-def _type_of(data: bytes) -> str:
-    for magic, mime in _MAGIC:
-        if data.startswith(magic):
-            return mime
-    if data[:4] == b"RIFF" and data[8:12] in _RIFF:
-        return _RIFF[data[8:12]]
-    raise InputError(
-        f"media that begin with {data[:8]!r}",
-        allowed="PNG, JPEG, GIF or WebP; MP3, Ogg, FLAC or WAV",
-        next_step="convert the file; SVG is not shown, as it can hold scripts",
-    )

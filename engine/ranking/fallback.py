@@ -30,6 +30,7 @@ class FallbackRanker(Ranker):
     ) -> None:
         self.ranker, self.fallback, self.deadline_s, self.clock = ranker, fallback, deadline_s, clock
         self.poll_s = min(ranker.poll_s, fallback.poll_s)
+        self.seconds_each = ranker.seconds_each
         self._asked: dict[Ticket, _Asked] = {}
 
     def ask(self, items: Items, *, question: str = "") -> Ticket:
@@ -52,6 +53,11 @@ class FallbackRanker(Ranker):
         if answer is not None:
             self.ranker.withdraw(asked.first)
         return answer
+
+    def human_seconds(self, ticket: Ticket) -> float:
+        asked = known(ticket, self._asked)
+        then = 0.0 if asked.then is None else self.fallback.human_seconds(asked.then)
+        return self.ranker.human_seconds(asked.first) + then
 
     def withdraw(self, ticket: Ticket) -> None:
         asked = known(ticket, self._asked)

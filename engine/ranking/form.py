@@ -25,6 +25,12 @@ from engine.ranking.web.server import forget, running
 
 START_S = 30.0
 IDLE_S = 3600.0
+ANSWER_S = 20.0
+"""What an answer is taken to need before anybody has answered; measured afterwards."""
+
+AWAY_S = 600.0
+"""Nobody thinks about one question for longer: they have gone away."""
+
 LOOK_S = 2.0
 """How often it is looked whether a server that another process started is still there."""
 
@@ -64,6 +70,7 @@ class FormRanker(Ranker):
     ) -> None:
         self.where = str(where)
         self.mode, self.k, self.votes, self.settle_s, self.deadline_s = mode, k, votes, settle_s, deadline_s
+        self.seconds_each = votes * ANSWER_S
         self.annotators, self.is_served, self.port = tuple(annotators), is_served, port
         self.tell = tell or Console(stderr=True, highlight=False, soft_wrap=True).print
         self._asked: dict[Ticket, dict[Id, list[Id]]] = {}  # ticket -> candidate id -> the asker's ids of it
@@ -95,6 +102,11 @@ class FormRanker(Ranker):
         if votes is None and self.is_served:
             self._see_to_server()  # without one the answer would never come
         return None if votes is None else merged([vote.ranking for vote in votes]).renamed(same)
+
+    def human_seconds(self, ticket: Ticket) -> float:
+        """From the first sight to the answer, of all who answered; ten minutes at most for each."""
+        known(ticket, self._asked)
+        return math.fsum(min(vote.seconds, AWAY_S) for vote in self.store.votes(ticket))
 
     def withdraw(self, ticket: Ticket) -> None:
         """Show the question no longer; an answer that comes all the same is kept."""

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from engine.errors import InputError
-from engine.ranking.content import Media, as_shown, digest
+from engine.media import Media
+from engine.ranking.content import as_shown, digest
 from engine.ranking.ranking import Ranking
 
 Mode = Literal["full", "top", "pair", "best"]

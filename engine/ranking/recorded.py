@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,10 +26,11 @@ class RecordedRanker(Ranker):
 
     def __init__(self, path: str | Path, ranker: Ranker | None = None) -> None:
         self.path, self.ranker = Path(path), ranker
-        self.poll_s = self.poll_s if ranker is None else ranker.poll_s
+        if ranker is not None:
+            self.poll_s, self.seconds_each = ranker.poll_s, ranker.seconds_each
         if ranker is None and not self.path.is_file():
             raise DataError("there is no file of rankings", place=str(path), next_step="record one, or give a ranker")
-        self._recorded: dict[str, tuple[Items, Ranking]] = {}
+        self._recorded: dict[str, tuple[Items, Ranking, float]] = {}
         self._asked: dict[Ticket, tuple[str, Items, Ticket | None]] = {}
         self._open: dict[str, Ticket] = {}  # what the ranker behind was asked, by _key
         for number, row in numbered_lines(self.path):
@@ -50,11 +52,16 @@ class RecordedRanker(Ranker):
             return Ranking(unranked=tuple(items), cannot_judge=True, note=f"{self.path} holds no such question")
         if key not in self._recorded and not self._record(question, items, behind):
             return None
-        shown, ranking = self._recorded[key]
+        shown, ranking, _ = self._recorded[key]
         value_of = {one: json_text(value) for one, value in shown.items()}
         return ranking.renamed(
             {one: [new for new, value in items.items() if json_text(value) == value_of[one]] for one in shown}
         )
+
+    def human_seconds(self, ticket: Ticket) -> float:
+        """What the answer took when it was given, whenever that was."""
+        question, items, _ = known(ticket, self._asked)
+        return self._recorded.get(_key(question, items), (None, None, 0.0))[2]
 
     def withdraw(self, ticket: Ticket) -> None:
         behind = known(ticket, self._asked)[2]
@@ -77,7 +84,9 @@ class RecordedRanker(Ranker):
                 allowed=f"a Ranking of the ids {', '.join(map(str, shown))}, which it was shown",
                 next_step="let the ranker answer with the ids that it is asked with",
             )
-        row = {"question": question, "items": shown, "ranking": answer.to_json()}
+        row: Row = {"question": question, "items": shown, "ranking": answer.to_json()}
+        if self.ranker is not None and behind is not None and (seconds := self.ranker.human_seconds(behind)):
+            row["human_seconds"] = seconds
         lines = JsonLines(self.path)
         lines.append(row)
         lines.close()
@@ -95,7 +104,10 @@ class RecordedRanker(Ranker):
         if set(ranking.ids) != set(items):
             raise DataError(f"the items are {', '.join(items)}, and the ranking names "
                             f"{', '.join(map(str, ranking.ids))}", place=place)  # fmt: skip
-        self._recorded[_key(str(row.get("question", "")), items)] = items, ranking
+        seconds = row.get("human_seconds", 0.0)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise DataError(f"human_seconds is {seconds!r:.40}", place=place, allowed="a number of seconds")
+        self._recorded[_key(str(row.get("question", "")), items)] = items, ranking, float(seconds)
 
 
 def _distinct(items: Items) -> dict[Id, object]:

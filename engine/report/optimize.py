@@ -47,6 +47,7 @@ def _headline(run: RunData) -> Html:
             tile("after", number(after), _between(found, ""), mood=mood),
             tile("change", f"{gain:+.3g}".replace("-", "\u2212"), _between(found, "difference_") or base, mood=mood),
         ]
+    tiles += _without_luck(_record(run.result.get("corrected")))
     accepted = sum(bool(e.get("accepted")) for e in run.evaluations)
     tiles.append(tile("candidates", number(len(run.evaluations)), f"{accepted} accepted, {len(run.refused)} refused"))
     tiles.append(tile("time", duration(run.seconds), _ending(run)))
@@ -54,6 +55,15 @@ def _headline(run: RunData) -> Html:
     title = f"Score on {number(found.get('n'))} held-out examples" if is_number(found.get("n")) else "Score"
     chart = interval_chart(rows, title=title) if len(rows) > 1 else ""
     return join([tag("div", *tiles, class_="tiles"), tag("div", chart, class_="wide") if chart else ""])
+
+
+def _without_luck(found: Row) -> list[Html]:
+    """The change on the data of the search, corrected for the choice of the best."""
+    if not is_number(found.get("difference")):
+        return []
+    note = _between(found, "difference_") or f"choice among {number(found.get('candidates'))}"
+    change = f"{found['difference']:+.3g}".replace("-", "\u2212")
+    return [tile(f"change, corrected for choosing among {number(found.get('candidates'))}", change, note)]
 
 
 def _between(found: Row, prefix: str) -> str:

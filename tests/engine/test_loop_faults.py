@@ -18,7 +18,7 @@ from engine.errors import (
     UnknownName,
 )
 from engine.jsonfiles import read_json
-from engine.llm import ScriptedLLM
+from engine.llm import OpenAILLM, ScriptedLLM
 
 GOOD = json.dumps({"reasoning": "up", "suggestion": {"x": 2}})
 MALFORMED = {
@@ -234,3 +234,11 @@ def test_feedback_text_alone_and_a_score_now_and_then(run):
         llm=ScriptedLLM([GOOD], cycle=True),
     )
     assert result.best == {"x": 2}
+
+
+@pytest.mark.parametrize("optimizer", ["opro", "auto"])
+def test_money_is_not_limited_by_a_model_that_does_not_tell_its_price(run, optimizer):
+    llm = OpenAILLM("gpt", "http://127.0.0.1:9/v1", api_key="k")
+    with pytest.raises(InputError, match=r"the price of openai:gpt.* is not known") as caught:
+        run(llm=llm, optimizer=optimizer, budget=Budget(usd=1))
+    assert "price=(PROMPT, ANSWER)" in caught.value.next_step

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from engine.errors import ConfigError, InputError, LLMUnavailable
 from engine.journal import Journal
 from engine.jsonfiles import read_json, read_lines
 from engine.llm import ScriptedLLM
+from engine.signals import terminable
 
 PROGRAM = """
 import hashlib, json, sys, time
@@ -157,3 +159,62 @@ def test_the_record_of_calls_replays_the_run(run, tmp_path):
     )
     replay.close()
     assert [e.candidate for e in again.history] == [e.candidate for e in first.history]
+
+
+TERMINATED = """
+import os, signal, sys
+from engine import Budget, optimize, trace
+from engine.optimizers import Candidate, Optimizer
+
+x = trace.param(0.0, name="x")
+
+class Up(Optimizer):
+    needs_llm = False
+    def propose(self, state, n):
+        return [Candidate({"x": state.step + 0.0})]
+
+@trace.node
+def same(x: float) -> float:
+    return x
+
+def feedback(_, out):
+    if out == 3 and "first" in sys.argv:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return out
+
+result = optimize(lambda: same(x), feedback=feedback, optimizer=Up(candidates=1), budget=Budget(evaluations=5),
+                  run_dir=sys.argv[1], workers=1)
+print(result.status, result.stopped_by, result.best["x"])
+"""
+
+
+def test_sigterm_stops_as_ctrl_c_does_and_the_run_goes_on_later(tmp_path):
+    script = tmp_path / "up.py"
+    script.write_text(TERMINATED)
+
+    def run(*words):
+        command = [sys.executable, str(script), str(tmp_path / "run"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+
+    assert run("first") == ["stopped", "SIGTERM", "2.0"]
+    assert run() == ["done", "evaluations", "5.0"]
+
+
+def test_outside_of_the_main_thread_and_beside_an_own_handler_sigterm_is_left_alone(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    with terminable():
+        inside = signal.getsignal(signal.SIGTERM)
+        assert inside is not before
+        with terminable():  # somebody has said what it shall do
+            assert signal.getsignal(signal.SIGTERM) is inside
+    assert signal.getsignal(signal.SIGTERM) is before
+    seen = []
+
+    def other():
+        with terminable():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [before]

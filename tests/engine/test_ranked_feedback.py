@@ -443,3 +443,41 @@ def test_a_config_may_name_a_ranker(tmp_path):
     (tmp_path / "c.yaml").write_text(f"{text}program.py:number\n")
     with pytest.raises(ConfigError, match=r"engine\.ranking\.Ranker"):
         load(tmp_path / "c.yaml")
+
+
+class Person(Asked):
+    """Takes half a minute an answer; was thought to take 20 seconds."""
+
+    seconds_each = 20.0
+
+    def __init__(self):
+        super().__init__(nearest)
+
+    def human_seconds(self, ticket):
+        return 30.0
+
+
+def test_peoples_time_is_a_budget_that_is_not_exceeded(run):
+    people, steps = Person(), [{"x": x / 20} for x in range(1, 16)]
+    budget = Budget(evaluations=None, human_minutes=6.2, invalid=8)
+    result = run(people, optimizer=Fixed(*steps, n=1), budget=budget)
+    # Two questions a step, a minute: six steps, of which the next one would not be paid for; nor is the closing one.
+    assert result.stopped_by == "human_minutes" and result.cost.steps == 7
+    assert len(people.questions) == 12 and result.cost.human_minutes == 6.0
+    assert result.score is None and result.best == {"x": 0.3}
+
+
+def test_peoples_time_is_charged_once_for_a_question_however_often_it_is_asked(run):
+    people = Person()
+    result = run(people, ["a"], optimizer=Fixed({"x": 0.7}), budget=Budget(evaluations=1, human_minutes=5, invalid=8))
+    # The step asked 0 against .7, and so does the end: it is the same question.
+    assert len(people.questions) == 1 and result.cost.human_minutes == 0.5 and result.score == 1
+
+
+def test_a_resumed_run_knows_what_time_was_taken(run):
+    people, steps = Person(), [{"x": x / 20} for x in range(1, 16)]
+    whole = run(Person(), optimizer=Fixed(*steps), budget=Budget(evaluations=6, invalid=8), name="whole")
+    run(people, optimizer=Fixed(*steps[:3]), budget=Budget(evaluations=3, invalid=8))
+    (run_dir := whole.run_dir.parent / "run").joinpath("result.json").unlink(missing_ok=True)
+    again = run(people, optimizer=Fixed(*steps[3:]), budget=Budget(evaluations=6, invalid=8))
+    assert again.run_dir == run_dir and again.cost.human_minutes == whole.cost.human_minutes

@@ -131,3 +131,13 @@ def test_the_json_schema_knows_every_optimizer_and_its_options():
     kinds = [part["properties"]["kind"]["const"] for part in whole["properties"]["optimizer"]["anyOf"][1:]]
     assert {"opro", "optoprime", "random"} <= set(kinds)
     assert schema.keys() == set(whole["properties"])
+
+
+def test_a_price_is_the_models(write):
+    text = CONFIG.replace("{kind: random, candidates: 4}", "opro")
+    named = "llm: http://127.0.0.1:9/v1#gpt\n"
+    assert schema.load(write(text + named)).arguments()["llm"] == "http://127.0.0.1:9/v1#gpt"
+    priced = schema.load(write(text + named + "price: [0.5, 2.0]\n")).arguments()["llm"]
+    assert priced.price == (0.5, 2.0) and priced.tells_cost
+    with pytest.raises(ConfigError, match=r"run.yaml:\d+.*price"):
+        schema.load(write(text + named + "price: 2.0\n"))

@@ -248,3 +248,20 @@ def test_so_is_one_that_somebody_else_started(where, monkeypatch):
     finally:
         ranker.close()
         store.close()
+
+
+def test_the_time_of_an_answer_is_from_its_first_sight_and_ends_when_nobody_can_still_be_there(ranker):
+    now = [1000.0]
+    ranker.store.clock = lambda: now[0]
+    first, second = ranker.ask({1: "a", 2: "b"}, question="one"), ranker.ask({1: "c", 2: "d"}, question="two")
+    who, took = sign_in(ranker.store), {first: 12.0, second: 7200.0}
+    assert ranker.human_seconds(first) == 0
+    for _ in took:
+        desk = Desk(ranker.store)
+        assigned = desk.next(who)
+        now[0] += took[assigned.question]
+        desk.submit(
+            who, assigned.question, assigned.question, Ranking([[one] for one, _ in assigned.candidates.values()])
+        )
+    assert ranker.human_seconds(first) == 12 and ranker.human_seconds(second) == 600
+    assert FormRanker(ranker.where, votes=3).seconds_each == 60

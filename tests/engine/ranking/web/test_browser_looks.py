@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from engine.ranking.content import Code, Media, Text
+from engine.media import Media
+from engine.ranking.content import Code, Text
 from tests.engine.ranking.web.conftest import DESKTOP, PHONE, Visits, by_letter
 
 pytestmark = pytest.mark.browser
