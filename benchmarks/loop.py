@@ -78,20 +78,27 @@ def efficiency(args: Any) -> None:
     title = f"{args.workers} workers, {args.examples} examples, {args.latency:g} s a call"
     print(f"{title:44}{'efficiency':>12}{'bound':>8}{'busy':>8}{'wall s':>9}{'calls':>8}")
     for optimizer in ASKING:
-        with Server(Proposer(TARGETS, p=0.3), latency_s=args.latency) as server:
-            llm = OpenAILLM("test", server.url, max_concurrency=None)
-            meter = Meter()
-            started = time.perf_counter()
-            result = search(optimizer, llm, lambda text: meter.timed(lambda: asked(llm, text)), args, args.steps)
-            wall = time.perf_counter() - started
-        proposing = result.cost.calls * args.latency
-        total = meter.seconds + proposing
+        meter, wall, result = slow_search(optimizer, args)
+        total = meter.seconds + result.cost.calls * args.latency
         waiting = args.steps * args.latency
         bound = total / (args.workers * (meter.calls * args.latency / args.workers + waiting))
         busy = meter.seconds / (args.workers * (wall - waiting))
-        name = ", ".join(f"{key} {value}" if key != "kind" else value for key, value in optimizer.items())
         ratio = total / (args.workers * wall)
-        print(f"{name:44}{ratio:12.1%}{bound:8.1%}{busy:8.1%}{wall:9.1f}{meter.calls + result.cost.calls:8}")
+        calls = meter.calls + result.cost.calls
+        print(f"{label(optimizer):44}{ratio:12.1%}{bound:8.1%}{busy:8.1%}{wall:9.1f}{calls:8}")
+
+
+def slow_search(optimizer: dict[str, Any], args: Any) -> tuple[Meter, float, Result]:
+    """The program's own calls, the seconds of the whole search, and its result."""
+    with Server(Proposer(TARGETS, p=0.3), latency_s=args.latency) as server:
+        llm, meter = OpenAILLM("test", server.url, max_concurrency=None), Meter()
+        started = time.perf_counter()
+        result = search(optimizer, llm, lambda text: meter.timed(lambda: asked(llm, text)), args, args.steps)
+        return meter, time.perf_counter() - started, result
+
+
+def label(optimizer: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" if key != "kind" else str(value) for key, value in optimizer.items())
 
 
 def asked(llm: LLM, text: str) -> str:
@@ -111,8 +118,7 @@ def overhead(args: Any) -> None:
             seconds, cost = time.perf_counter() - started, result.cost
             found.append([1000 * seconds / n for n in (cost.runs, cost.calls, cost.runs + cost.calls)])
         run, call, both = (statistics.median(column) for column in zip(*found, strict=True))
-        name = ", ".join(f"{key} {value}" if key != "kind" else value for key, value in optimizer.items())
-        print(f"{name:44}{run:12.2f}{call:12.2f}{both:18.2f}")
+        print(f"{label(optimizer):44}{run:12.2f}{call:12.2f}{both:18.2f}")
 
 
 class Instant(ScriptedLLM):
