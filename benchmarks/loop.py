@@ -7,7 +7,7 @@ the seconds of all model calls over workers x wall time; "busy" counts the wall 
 the rest is what proposals, which come one after the other, leave idle. The bound is what is possible if every
 step waits for one proposal and nothing else.
 Overhead: model and program answer at once; all that is left is the engine's: proposing, sieving, tracing, threads,
-statistics, journal, metrics.
+statistics, journal, metrics. The last column is processor time a run or call, which other load does not change.
 """
 
 from __future__ import annotations
@@ -106,19 +106,23 @@ def asked(llm: LLM, text: str) -> str:
 
 
 def overhead(args: Any) -> None:
-    print(f"\n{'overhead, model and program at once':44}{'ms a run':>12}{'ms a call':>12}{'ms a run or call':>18}")
+    title = f"\noverhead in ms, {args.overhead_examples} examples, 40 steps"
+    print(f"{title:45}{'a run':>10}{'a call':>10}{'a run or call':>15}{'of processor':>14}")
     args = argparse.Namespace(workers=4, examples=args.overhead_examples)
-    skill, number = Proposer(TARGETS, p=0.5), iter(range(10**9))
     for optimizer in ASKING:
-        found = []
-        for _ in range(3):
-            llm = Instant(skill, number)
-            started = time.perf_counter()
-            result = search(optimizer, llm, lambda text: None, args, 40)
-            seconds, cost = time.perf_counter() - started, result.cost
-            found.append([1000 * seconds / n for n in (cost.runs, cost.calls, cost.runs + cost.calls)])
-        run, call, both = (statistics.median(column) for column in zip(*found, strict=True))
-        print(f"{label(optimizer):44}{run:12.2f}{call:12.2f}{both:18.2f}")
+        found = [instant_search(optimizer, args) for _ in range(3)]
+        run, call, both, processor = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f"{label(optimizer):44}{run:10.2f}{call:10.2f}{both:15.2f}{processor:14.2f}")
+
+
+def instant_search(optimizer: dict[str, Any], args: Any) -> tuple[float, ...]:
+    """Milliseconds of the whole search for each program run, each model call, each of both; and of the processor."""
+    llm = Instant(Proposer(TARGETS, p=0.5), iter(range(10**9)))
+    started, worked = time.perf_counter(), time.process_time()
+    cost = search(optimizer, llm, lambda text: None, args, 40).cost
+    wall, work = 1000 * (time.perf_counter() - started), 1000 * (time.process_time() - worked)
+    both = cost.runs + cost.calls
+    return wall / cost.runs, wall / cost.calls, wall / both, work / both
 
 
 class Instant(ScriptedLLM):
@@ -143,6 +147,7 @@ def main() -> None:
     args = parser.parse_args()
     efficiency(args)
     overhead(args)
+    overhead(argparse.Namespace(**{**vars(args), "overhead_examples": 1}))
 
 
 if __name__ == "__main__":
