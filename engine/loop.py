@@ -208,7 +208,7 @@ class _Job:
             terminal.say(f"resuming {self.record.path} after step {saved['step']}")
             search.load(saved)
             if llm is not None and saved["usage"]:
-                llm.load(saved["usage"])
+                llm.load(saved["usage"], saved.get("rates"))
         try:
             return search, search.run()
         finally:

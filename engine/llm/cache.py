@@ -49,6 +49,8 @@ class CachedLLM(LLM):
             raise DataError("there is no record", place=str(path), next_step="record one with mode='record'")
         self._llm = None if isinstance(llm, str) else llm
         self.name = llm if isinstance(llm, str) else llm.name
+        if not isinstance(llm, str):
+            self.is_remote, self.price, self.tells_cost = llm.is_remote, llm.price, llm.tells_cost
         self.path, self.mode = Path(path), mode
         self._lock = threading.Lock()
         self._started: dict[str, int] = defaultdict(int)
