@@ -35,6 +35,10 @@ class MeteredLLM(LLM):
         self._step = self._number = 0
         self._dearest = 0.0
 
+    @property
+    def can_steer(self) -> bool:  # type: ignore[override]
+        return self._llm.can_steer
+
     def begin_step(self, step: int) -> None:
         """Number the calls from here on as this step's."""
         self._step, self._number = step, 0

@@ -58,9 +58,11 @@ class LLM(ABC):
     """A language model behind one method. Safe to call from several threads.
 
     `name` identifies model and place, for records and cache keys; it never holds a secret.
+    `can_steer`: whether `complete` takes the sampling argument `steering` (engine.llm.steering).
     """
 
     name: str
+    can_steer: bool = False
 
     @abstractmethod
     def complete(

@@ -20,6 +20,9 @@ from engine.llm.structured import MalformedAnswer
 
 Mode = Literal["cache", "record", "replay"]
 
+STEERED = '%"steering":{%'
+"""Matches requests with a steering; inside a message's text the quotes would be escaped."""
+
 
 class CachedLLM(LLM):
     """A model whose calls are kept in one SQLite file.
@@ -59,6 +62,14 @@ class CachedLLM(LLM):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def can_steer(self) -> bool:  # type: ignore[override]
+        """Whether the model can be steered; of a replayed one, whether a recorded call was."""
+        if self._llm is not None:
+            return self._llm.can_steer
+        with self._lock:
+            return self._db.execute("SELECT 1 FROM calls WHERE request LIKE ?", (STEERED,)).fetchone() is not None
 
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""
