@@ -199,7 +199,8 @@ class LocalLLM(LLM):
                 return made
             if len(going) < len(active):
                 cache.batch_select_indices(torch.tensor(going, device=self._device))
-                active, tokens, previous = ([each[i] for i in going] for each in (active, tokens, previous))
+                active = [active[i] for i in going]
+                tokens, previous = [tokens[i] for i in going], [previous[i] for i in going]
             ids = torch.tensor(steerer.fed(cache, previous, tokens), device=self._device)
             step = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             logits, previous = step.logits[:, -1].float().cpu(), tokens

@@ -98,10 +98,10 @@ def offset_of(model: Any, encode: Callable[[str], list[int]], steering: Steering
     means, norm = pooled(model, layer, rows)
     cut = len(steering.positive)
     direction = means[:cut].mean(0) - means[cut:].mean(0)
-    length = direction.norm()
-    if float(length) <= 1e-6 * norm:
+    length = float(direction.norm())
+    if length <= 1e-6 * norm:
         raise InputError("steering: the positive and the negative texts are the same", allowed="texts that differ")
-    return steering.alpha * norm * direction / length
+    return direction * (steering.alpha * norm / length)
 
 
 class Steerer:

@@ -74,9 +74,16 @@ def fresh(param: Param, objective: str, start: Any) -> Conversation:
 
 
 def rows(
-    state: State, conversation_of: Callable[[Param], Conversation], n: int, reason: str, sampling: Mapping[str, Any]
+    state: State,
+    conversation_of: Callable[[Param], Conversation],
+    n: int,
+    reason: str,
+    sampling: Mapping[str, Any],
+    own: Callable[[Param], Mapping[str, Any]] = lambda param: {},
 ) -> list[Candidate]:
     """n candidates with a new value of every parameter, and one with a fault for each answer that is no value.
+
+    own: what a parameter's call gets beside `sampling`.
 
     If the budget ends on the way, the parameters asked for so far are the candidates'; raises BudgetSpent
     if that is none.
@@ -86,7 +93,7 @@ def rows(
     for param in state.params:
         messages, turns = conversation_of(param)
         try:
-            columns[param.name], unusable = ask_values(state, param, messages, turns, n, **sampling)
+            columns[param.name], unusable = ask_values(state, param, messages, turns, n, **sampling, **own(param))
         except BudgetSpent:
             if not columns:
                 raise

@@ -268,13 +268,13 @@ def test_a_steering_passes_the_meter_and_is_part_of_the_record(llm: LocalLLM, tm
     with CachedLLM(llm, tmp_path / "calls.sqlite") as cached:
         metered = MeteredLLM(cached, Ledger(Budget()))
         assert metered.can_steer
-        plain = metered.complete(ASK, seed=5)
-        steered = metered.complete(ASK, seed=5, steering=STEERING)
-        assert steered.text == llm.complete(ASK, seed=5, max_tokens=512, steering=STEERING).text != plain.text
+        plain = metered.complete(ASK, seed=5, max_tokens=20)
+        steered = metered.complete(ASK, seed=5, max_tokens=20, steering=STEERING)
+        assert steered.text == llm.complete(ASK, seed=5, max_tokens=20, steering=STEERING).text != plain.text
         assert not steered.is_cached
     with CachedLLM(llm.name, tmp_path / "calls.sqlite", mode="replay") as replayed:
         assert replayed.can_steer
-        again = replayed.complete(ASK, seed=5, max_tokens=512, steering=STEERING)
+        again = replayed.complete(ASK, seed=5, max_tokens=20, steering=STEERING)
         assert again.is_cached and again.text == steered.text
 
 
