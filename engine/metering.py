@@ -10,6 +10,7 @@ from typing import Any
 from engine.budget import Ledger
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.cache import CachedLLM
+from engine.llm.images import TOKENS_AN_IMAGE, size_of
 from engine.llm.schema import Schema
 from engine.llm.structured import MalformedAnswer
 
@@ -20,8 +21,8 @@ DEFAULT_MAX_TOKENS = 512
 class MeteredLLM(LLM):
     """A model that spends from a ledger.
 
-    Before a call, one call, an estimate of its tokens (a token for every 3 characters of the messages, and
-    max_tokens for each choice) and the price of the dearest call so far are reserved; afterwards
+    Before a call, one call, an estimate of its tokens (a token for every 3 characters of the messages, 1024 for
+    an image, and max_tokens for each choice) and the price of the dearest call so far are reserved; afterwards
     the account is set to what was used. A repair request counts as a call of its own.
     Each call is given its own seed, made of the run's seed, the step and the call's number in the step, so that
     equal prompts get different answers and a resumed run asks for the same ones.
@@ -57,10 +58,11 @@ class MeteredLLM(LLM):
     ) -> Completion:
         sampling.setdefault("seed", self._next_seed())
         sampling.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
-        characters = sum(len(str(message["content"])) for message in messages) + len(str(schema or ""))
+        characters, images = size_of(messages)
+        characters += len(str(schema or ""))
         reserved = {
             "calls": 1.0,
-            "tokens": float(characters // CHARACTERS_A_TOKEN + n * sampling["max_tokens"]),
+            "tokens": float(characters // CHARACTERS_A_TOKEN + images * TOKENS_AN_IMAGE + n * sampling["max_tokens"]),
             "usd": self._dearest,
         }
         self._ledger.reserve(**reserved)
