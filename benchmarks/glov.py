@@ -1,6 +1,6 @@
 """GLOV's guidance, measured on SmolLM2-135M and Amazon sentences rated by people.
 
-    python benchmarks/glov.py effect [--draws 24] [--alphas 0.2 0.4] [--depth 0.4]
+    python benchmarks/glov.py effect [--draws 24] [--alphas 0.2] [--depth 0.4]
     python benchmarks/glov.py runs [--seeds 0 1 2 3 4 5] [--arms off embedding text] [--evaluations 48] [--out FILE]
 
 effect: how much an offset changes the mean log-probability per token (nats) of held-out positive sentences
@@ -26,12 +26,13 @@ import torch
 
 from engine import Budget, gallery, optimize
 from engine.acceptance import bootstrap_interval
-from engine.llm import LocalLLM
+from engine.llm import CachedLLM, LocalLLM
 from engine.llm.residual import added, decoder_layer, offset_of
 from engine.llm.steering import Steering
 
-HELD_OUT = 32
+HELD_OUT = 20
 NEUTRAL = 0.3
+MAX_TOKENS = 40
 Row = dict[str, Any]
 
 
@@ -69,18 +70,15 @@ def effect(draws: int, alphas: Sequence[float], depth: float) -> None:
     layer = decoder_layer(llm.model, depth)
     drawn, scored = sentences()
 
-    def levels(offset: torch.Tensor | None = None) -> tuple[float, float]:
+    def levels(offset: torch.Tensor) -> tuple[float, ...]:
         """Positive minus negative, and neutral."""
-        if offset is None:
+        with added(layer, offset, start=0):
             each = {name: log_probability(llm, texts) for name, texts in scored.items()}
-        else:
-            with added(layer, offset, start=0):
-                return levels()
         return each["positive"] - each["negative"], each["neutral"]
 
-    plain = levels()
+    plain = levels(torch.zeros(llm.model.config.hidden_size))
     for alpha in alphas:
-        rows: dict[str, list[tuple[float, float]]] = {"steered": [], "reversed": [], "random": []}
+        rows: dict[str, list[tuple[float, ...]]] = {"steered": [], "reversed": [], "random": []}
         for draw in range(draws):
             rng, noise = random.Random(draw), torch.Generator().manual_seed(draw)
             steering = Steering(tuple(rng.sample(drawn["positive"], 8)), tuple(rng.sample(drawn["negative"], 8)), depth)
@@ -97,17 +95,24 @@ def effect(draws: int, alphas: Sequence[float], depth: float) -> None:
             print(f"  {name:26}", *(interval(column) for column in zip(*found, strict=True)), sep="  ", flush=True)
 
 
-def run(arm: str, seed: int, evaluations: int) -> Row:
-    """One search; held-out accuracy of the start and of the best, and how the new values were written."""
-    with tempfile.TemporaryDirectory() as folder:
+def run(arm: str, seed: int, evaluations: int, record: Path) -> Row:
+    """One search; held-out accuracy of the start and of the best, and how the new values were written.
+
+    record: of the proposer's calls; arms of a seed that ask the same get the same answers, and wait once.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        CachedLLM(LocalLLM("smollm2-135m", seed=seed), record) as llm,
+    ):
         result = optimize(
             gallery.load("agents/classifier.py:classify"),
             gallery.load("agents/classifier.py:fitness")(),
             validation=gallery.load("agents/classifier.py:held_out")(),
             feedback=gallery.load("agents/classifier.py:score"),
-            optimizer={"kind": "glov", **OPTIONS[arm]},
-            llm=LocalLLM("smollm2-135m", seed=seed),
+            optimizer={"kind": "glov", "max_tokens": MAX_TOKENS, **OPTIONS[arm]},
+            llm=llm,
             budget=Budget(evaluations=evaluations, invalid=4 * evaluations),
+            workers=1,
             run_dir=Path(folder) / arm,
             seed=seed,
         )
@@ -139,15 +144,16 @@ OPTIONS = {
 
 def runs(seeds: Sequence[int], arms: Sequence[str], evaluations: int, out: Path | None) -> None:
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out and out.exists() else []
-    for seed in seeds:
-        for arm in arms:
-            if any((row["seed"], row["arm"]) == (seed, arm) for row in rows):
-                continue
-            rows.append(run(arm, seed, evaluations))
-            print(json.dumps(rows[-1]), flush=True)
-            if out:
-                with out.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            for arm in arms:
+                if any((row["seed"], row["arm"]) == (seed, arm) for row in rows):
+                    continue
+                rows.append(run(arm, seed, evaluations, Path(folder) / f"{seed}.sqlite"))
+                print(json.dumps(rows[-1]), flush=True)
+                if out:
+                    with out.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
     plain = {row["seed"]: row for row in rows if row["arm"] == "off"}
     for arm in arms:
         own = [row for row in rows if row["arm"] == arm]
@@ -167,7 +173,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("what", choices=("effect", "runs"))
     options.add_argument("--draws", type=int, default=24)
-    options.add_argument("--alphas", type=float, nargs="+", default=[0.2, 0.4])
+    options.add_argument("--alphas", type=float, nargs="+", default=[0.2])
     options.add_argument("--depth", type=float, default=0.4)
     options.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     options.add_argument("--arms", nargs="+", choices=OPTIONS, default=["off", "embedding", "text"])

@@ -1,6 +1,6 @@
 """GLOV's own setting: the prompt with which CLIP names images is improved on a few labelled images a class.
 
-    python examples/glov_clip.py FOLDER [--encoder openai/clip-vit-base-patch32] [--llm local:HuggingFaceTB/SmolLM2-1.7B]
+    python examples/glov_clip.py FOLDER [--encoder openai/clip-vit-base-patch32] [--llm local:OWNER/MODEL]
 
 FOLDER/CLASS/*.png, *.jpg: a folder a class, named as the class is. Some --shots images a class are searched on, the
 others are held out. A recipe for a GPU: both models are fetched from the hub, or are folders.

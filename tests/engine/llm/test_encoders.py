@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, BertConfig, BertModel, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
+from engine import Budget
 from engine.errors import DataError, EnvironmentMissing, InputError, UnknownName
+from engine.llm import ScriptedLLM
 from engine.llm.encoders import ClipEncoder, SentenceEncoder, dual_encoder
 
+ROOT = Path(__file__).parents[3]
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "photo", "of", "red", "blue", "small", "square"]
 PREPROCESSOR = """{"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 16}, "do_resize": true,
  "crop_size": {"height": 16, "width": 16}, "do_center_crop": true, "do_normalize": true, "do_rescale": true,
@@ -140,3 +145,22 @@ def test_minilm_is_that_of_the_classifier() -> None:
     texts = ["It broke after a week.", "I love it."]
     wanted = gallery.load("agents/classifier.py:embed")(texts)
     assert torch.allclose(dual_encoder("minilm-l6-v2").embed_text(texts), wanted, atol=1e-5)
+
+
+def test_the_clip_example_runs_on_any_encoder(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two classes of plain pictures; a random CLIP tells them apart for some prompts and not for others."""
+    for kind in ("red", "blue"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for i in range(6):
+            picture(kind, 20 + i).save(tmp_path / "data" / kind / f"{i}.png")
+    words = itertools.cycle(["a {}", "photo of {}", "no gap", "small {} square", "a small {}", "square of {} photo"])
+    llm = ScriptedLLM(lambda messages: next(words), can_steer=True)
+    example = runpy.run_path(str(ROOT / "examples" / "glov_clip.py"))
+    monkeypatch.chdir(tmp_path)
+    result = example["run"](
+        dual_encoder(clip), tmp_path / "data", 4, llm=llm, budget=Budget(evaluations=5, invalid=99), accept="better"
+    )
+    assert len(result.history[0].scores) == 8 and result.validation.best.n == 4
+    assert result.score >= result.baseline
+    assert {"a {}", "photo of {}"} <= {e.candidate.values["prompt"] for e in result.history}
+    assert all(e.candidate.values["prompt"].count("{}") == 1 for e in result.history)
