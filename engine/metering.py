@@ -37,8 +37,8 @@ class MeteredLLM(LLM):
         self._dearest = 0.0
 
     @property
-    def can_steer(self) -> bool:  # type: ignore[override]
-        return self._llm.can_steer
+    def steering_modes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._llm.steering_modes
 
     def begin_step(self, step: int) -> None:
         """Number the calls from here on as this step's."""

@@ -58,11 +58,16 @@ class LLM(ABC):
     """A language model behind one method. Safe to call from several threads.
 
     `name` identifies model and place, for records and cache keys; it never holds a secret.
-    `can_steer`: whether `complete` takes the sampling argument `steering` (engine.llm.steering).
+    `steering_modes`: the modes of the sampling argument `steering` (engine.llm.steering) that it takes, if any.
     """
 
     name: str
-    can_steer: bool = False
+    steering_modes: tuple[str, ...] = ()
+
+    @property
+    def can_steer(self) -> bool:
+        """Whether `complete` takes the sampling argument `steering`."""
+        return bool(self.steering_modes)
 
     @abstractmethod
     def complete(

@@ -16,12 +16,10 @@ from typing import Any, Literal, get_args
 from engine.errors import ConfigError, DataError, InputError, ReplayError
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.schema import Schema
+from engine.llm.steering import read_steering
 from engine.llm.structured import MalformedAnswer
 
 Mode = Literal["cache", "record", "replay"]
-
-STEERED = '%"steering":{%'
-"""Matches requests with a steering; inside a message's text the quotes would be escaped."""
 
 
 class CachedLLM(LLM):
@@ -64,12 +62,16 @@ class CachedLLM(LLM):
         self.close()
 
     @property
-    def can_steer(self) -> bool:  # type: ignore[override]
-        """Whether the model can be steered; of a replayed one, whether a recorded call was."""
+    def steering_modes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The model's; of a replayed one, those of the recorded calls."""
         if self._llm is not None:
-            return self._llm.can_steer
+            return self._llm.steering_modes
         with self._lock:
-            return self._db.execute("SELECT 1 FROM calls WHERE request LIKE ?", (STEERED,)).fetchone() is not None
+            rows = self._db.execute(
+                "SELECT DISTINCT json_extract(request, '$.sampling.steering') FROM calls"
+            ).fetchall()
+        steerings = [read_steering(json.loads(text)) for (text,) in rows if text]
+        return tuple(sorted({steering.mode for steering in steerings if steering is not None}))
 
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""

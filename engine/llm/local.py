@@ -20,7 +20,7 @@ from engine.llm.models import check_reference, model_path
 from engine.llm.residual import Steerer
 from engine.llm.sampling import Sampler, Sampling, read_sampling
 from engine.llm.schema import Schema, check_schema
-from engine.llm.steering import Steering, read_steering
+from engine.llm.steering import MODES, Steering, read_steering
 from engine.llm.structured import check_request, complete_with_schema, text_of, with_instruction
 from engine.llm.vocabulary import Vocabulary
 
@@ -43,7 +43,7 @@ class LocalLLM(LLM):
     The sampling argument `steering` (engine.llm.steering) adds an offset to the residual stream while it samples.
     """
 
-    can_steer = True
+    steering_modes = MODES
 
     def __init__(
         self,

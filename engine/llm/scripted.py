@@ -11,7 +11,7 @@ from typing import Any
 from engine.errors import InputError, did_you_mean
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.schema import Schema
-from engine.llm.steering import read_steering, refuse_steering
+from engine.llm.steering import MODES, read_steering, refuse_steering
 from engine.llm.structured import check_request, complete_with_schema, text_of
 
 Answer = str | Exception | Mapping[str, Any] | Sequence[Any] | int | float | bool | None
@@ -45,7 +45,7 @@ class ScriptedLLM(LLM):
     def __init__(self, script: Script, *, name: str = "scripted", cycle: bool = False, can_steer: bool = False) -> None:
         if isinstance(script, str):
             raise InputError(f"the script is the text {script!r:.60}", allowed="a list, a mapping or a function")
-        self.name, self.can_steer = name, can_steer
+        self.name, self.steering_modes = name, MODES if can_steer else ()
         self.calls: list[Call] = []
         self.sent: list[tuple[Message, ...]] = []
         self._script, self._cycle = script, cycle

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from engine.errors import InputError, did_you_mean
 
 Mode = Literal["exact", "sticky"]
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Steering:
             ("negative", bool(self.negative) and all(self.negative), "at least one text, none empty"),
             ("depth", 0 <= self.depth < 1, "0 <= depth < 1"),
             ("alpha", abs(self.alpha) <= 10, "-10 to 10, as a share of the residual norm"),
-            ("mode", self.mode in get_args(Mode), ", ".join(get_args(Mode))),
+            ("mode", self.mode in MODES, ", ".join(MODES)),
         )
         for name, is_good, allowed in tests:
             if not is_good:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from engine.errors import BudgetSpent, InputError
-from engine.llm.steering import Mode
 from engine.optimizers._answers import model_of
 from engine.optimizers._turns import Conversation, SamplingOptions, Turn, conversation, fresh, rows, spoken, wanted
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State
@@ -37,7 +36,10 @@ class GlovOptions(SamplingOptions):
     pooled: int = Field(default=8, ge=1, description="best and worst values in each mean")
     depth: float = Field(default=0.4, ge=0, lt=1, description="of the steered layer; the paper's is 0.55")
     alpha: float = Field(default=0.2, ge=0, le=10, description="length of the offset, in residual norms")
-    mode: Mode = Field(default="exact", description="exact: only the last position is steered; sticky: it stays so")
+    mode: Literal["auto", "exact", "sticky"] = Field(
+        default="auto",
+        description="exact: only the last position is steered; sticky: it stays so; auto: exact where the model can",
+    )
     gate: bool = Field(default=True, description="half of a step is not steered, and tells whether steering pays")
 
 
@@ -85,14 +87,20 @@ class Glov(Optimizer):
                 f"guidance is 'embedding', and {llm.name} cannot be steered",
                 place="options of Glov",
                 allowed="auto, text, off with this model",
-                next_step="use a model in this process, local:NAME",
+                next_step="use a model in this process, local:NAME, or a LensLLM",
+            )
+        if asked in ("auto", "embedding") and llm.can_steer and self.config.mode not in ("auto", *llm.steering_modes):
+            raise InputError(
+                f"mode is '{self.config.mode}', which {llm.name} does not offer",
+                place="options of Glov",
+                allowed=", ".join(("auto", *llm.steering_modes)),
             )
         if asked == "off" or not has_improved(state.history):
             return "off"
         if asked == "text" or not llm.can_steer:
             return "text"
         pays = not self.config.gate or steering_gain(state.history) >= 0
-        return "embedding" if pays and any(self._steering(p, ranked[p.name]) for p in state.params) else "off"
+        return "embedding" if pays and any(self._steering(state, p, ranked[p.name]) for p in state.params) else "off"
 
     def _split(self, guidance: Guidance, n: int) -> list[tuple[str, int]]:
         """How many new values are written in which way."""
@@ -118,12 +126,12 @@ class Glov(Optimizer):
             return scored(param, objective, [*worst, *best])
 
         def own(param: Param) -> dict[str, Any]:
-            steering = self._steering(param, ranked[param.name]) if reason == STEERED else None
+            steering = self._steering(state, param, ranked[param.name]) if reason == STEERED else None
             return {"steering": steering} if steering else {}
 
         return rows(state, asked, n, reason, self.config.sampling(), own)
 
-    def _steering(self, param: Param, known: Ranked) -> dict[str, Any] | None:
+    def _steering(self, state: State, param: Param, known: Ranked) -> dict[str, Any] | None:
         """The steering of a parameter's text; None for another kind, and where too little is known."""
         if param.kind not in ("text", "code") or len(known) < 2:
             return None
@@ -133,8 +141,16 @@ class Glov(Optimizer):
         return {
             "positive": [spoken(param, value) for value, _ in best],
             "negative": [spoken(param, value) for value, _ in worst],
-            **{name: getattr(self.config, name) for name in ("depth", "alpha", "mode")},
+            "depth": self.config.depth,
+            "alpha": self.config.alpha,
+            "mode": self._mode(state),
         }
+
+    def _mode(self, state: State) -> str:
+        if self.config.mode != "auto":
+            return str(self.config.mode)
+        modes = model_of(state).steering_modes
+        return "exact" if "exact" in modes else modes[0]
 
 
 def has_improved(history: Sequence[Evaluation]) -> bool:

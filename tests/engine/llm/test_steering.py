@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from engine.budget import Budget, Ledger
 from engine.errors import InputError
@@ -37,41 +28,13 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A four-layer Llama over bytes with random weights, in which token i is byte i."""
-    path = tmp_path_factory.mktemp("bytes")
-    alphabet = {chr(b): b for b in (*range(33, 127), *range(161, 173), *range(174, 256))}
-    rest = [b for b in range(256) if b not in alphabet.values()]
-    alphabet |= {chr(256 + place): b for place, b in enumerate(rest)}
-    assert set(alphabet) == set(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(BPE({**alphabet, "<end>": 256}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(path)
-    config = LlamaConfig(
-        vocab_size=257,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.3,  # large enough that what is steered changes what is said
-        eos_token_id=256,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(path)
-    return path
+def llm(byte_model: Path) -> LocalLLM:
+    return LocalLLM(byte_model, max_tokens=16)
 
 
 @pytest.fixture(scope="module")
-def llm(folder: Path) -> LocalLLM:
-    return LocalLLM(folder, max_tokens=16)
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder).eval()
+def model(byte_model: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(byte_model).eval()
 
 
 def by_hand(model: Any) -> tuple[torch.nn.Module, torch.Tensor]:

@@ -155,7 +155,7 @@ def test_each_parameter_is_steered_by_its_own_values():
 class Hashed(LLM):
     """Says words that follow from the whole request: messages, sampling, steering and seed."""
 
-    name, can_steer = "hashed", True
+    name, steering_modes = "hashed", ("sticky",)
 
     def complete(self, messages, *, schema=None, n=1, **sampling):
         request = json.dumps([list(messages), sampling], sort_keys=True)
