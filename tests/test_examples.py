@@ -72,6 +72,7 @@ def test_grpo_on_a_reward_of_ones_own(tmp_path, embedded_model):
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_glov_steers_a_small_model_on_sentences(tmp_path, embedded_model):
     printed = run("glov_sentences.py", tmp_path)
     before, after = map(float, re.findall(r"score (\S+) -> (\S+) \(glov", printed)[0])
