@@ -46,6 +46,10 @@ class MeteredLLM(LLM):
         self._dearest = 0.0
         self._factor = 1.0
 
+    @property
+    def steering_modes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._llm.steering_modes
+
     def begin_step(self, step: int) -> None:
         """Number the calls from here on as this step's."""
         self._step, self._number = step, 0

@@ -73,14 +73,21 @@ class LLM(ABC):
 
     `name` identifies model and place, for records and cache keys; it never holds a secret. `is_remote`: calls
     made at the same time are answered at the same time, and each answer is the same as if it were alone.
+    `price`: US dollars per million tokens of prompts and of answers, where that is known; `tells_cost`: whether a
+    call's usage says what it cost, where it cost anything. `steering_modes`: the modes of the sampling argument
+    `steering` (engine.llm.steering) that it takes, if any.
     """
 
     name: str
     is_remote: bool = False
     price: tuple[float, float] | None = None
-    """US dollars per million tokens of prompts and of answers, where that is known."""
     tells_cost: bool = True
-    """Whether a call's usage says what it cost, where it cost anything."""
+    steering_modes: tuple[str, ...] = ()
+
+    @property
+    def can_steer(self) -> bool:
+        """Whether `complete` takes the sampling argument `steering`."""
+        return bool(self.steering_modes)
 
     @abstractmethod
     def complete(
