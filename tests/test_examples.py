@@ -76,3 +76,11 @@ def test_a_picture_is_found_by_ranking_and_a_run_goes_on_where_it_was(tmp_path):
 def test_grpo_on_a_reward_of_ones_own(tmp_path, embedded_model):
     printed = run("train_on_your_reward.py", tmp_path)
     assert printed.count("mean reward") == 5 and "the model:" in printed
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_glov_steers_a_small_model_on_sentences(tmp_path, embedded_model):
+    printed = run("glov_sentences.py", tmp_path)
+    before, after = map(float, re.findall(r"score (\S+) -> (\S+) \(glov", printed)[0])
+    assert after > before and " steered: mean accuracy" in printed and " unsteered: mean accuracy" in printed

@@ -121,7 +121,8 @@ class Options(Config):
 class Optimizer(ABC):
     """One strategy of proposing values. The loop evaluates, accepts, counts, records and resumes.
 
-    `needs`: what it reads; `needs_llm`: whether it proposes with a language model; `shown`: how many
+    `needs`: what it reads; `needs_llm`: whether it proposes with a language model whatever the parameters are (see
+    `asks_llm`); `shown`: how many
     trajectories it is given in a step. Options are given as keywords and checked by `Config`; a bad
     one raises ConfigError.
     """
@@ -148,6 +149,10 @@ class Optimizer(ABC):
     def candidates(self) -> int:
         """How many candidates the loop asks for in a step."""
         return int(self.config.candidates)
+
+    def asks_llm(self, params: Sequence[Param]) -> bool:
+        """Whether it proposes with a language model for these parameters; by default `needs_llm`."""
+        return self.needs_llm
 
     def parent(self, state: State) -> Mapping[str, Any]:
         """The values that this step works from: by default those that the loop holds, `state.current`.

@@ -78,6 +78,8 @@ def what_counts(folder: Path) -> dict[str, object]:
         ('{"kind": "optoprime", "examples": 1}', (0.15, 0.6, 0.3)),
         ('{"kind": "opro", "candidates": 4}', (0.4, 0.1)),
         ('{"kind": "random", "candidates": 3}', (0.2,)),
+        ('{"kind": "numeric", "candidates": 3, "startup": 4}', (0.4,)),
+        ('{"kind": "rank", "candidates": 3}', (0.4,)),
         ('{"kind": "pareto", "of": {"kind": "optoprime", "examples": 1}}', (0.5,)),
         ('{"kind": "evolve", "candidates": 2, "islands": 2, "migrate_every": 2}', (0.4,)),
     ],
