@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.errors import AnswerError, BudgetSpent, ParamError
-from engine.llm.base import Message
-from engine.llm.parsing import Unreadable, without_thinking
-from engine.optimizers._answers import read_value, texts
+from engine.llm.base import Message, Request
+from engine.optimizers._answers import after_thinking, model_of, read_value
 from engine.optimizers._blocks import blocks_of, edited, has_blocks
 from engine.optimizers._islands import Island, drawn, inspirations, island_of, islands
 from engine.optimizers._turns import spoken
@@ -79,8 +78,9 @@ class Evolve(Optimizer):
 
     def propose(self, state: State, n: int) -> list[Candidate]:
         messages = self.messages(state)
-        answers = texts(state, messages, n, **self._sampling())
-        return [self._candidate(state, messages, answer) for answer in answers]
+        answer = model_of(state).complete(messages, n=n, **self._sampling())
+        found = [_candidate(*choice, state) for choice in zip(answer.texts, answer.finish_reasons, strict=True)]
+        return self._mended(state, messages, answer.texts, found) if self.config.repair else found
 
     def island(self, state: State) -> Island:
         """The population that this step works on."""
@@ -112,23 +112,21 @@ class Evolve(Optimizer):
         prompt = "\n\n".join([objective, *parts] if objective else parts)
         return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}]
 
-    def _candidate(self, state: State, messages: Sequence[Message], answer: str) -> Candidate:
-        """What an answer gives, or the one that mends it."""
+    def _mended(
+        self, state: State, messages: Sequence[Message], said: Sequence[str], found: Sequence[Candidate]
+    ) -> list[Candidate]:
+        """The candidates; those with a fault are asked for once more, side by side, as far as the budget goes."""
+        mended = list(found)
+        faulty = [i for i, candidate in enumerate(found) if candidate.fault]
+        requests = [Request([*messages, *_told(said[i], found[i].fault)], 1, self._sampling()) for i in faulty]
+        answers = model_of(state).complete_all(requests)
         try:
-            return read(answer, state)
-        except (AnswerError, ParamError) as error:
-            fault = error.message
-        if not self.config.repair:
-            return Candidate({}, fault=fault)
-        told: list[Message] = [{"role": "assistant", "content": answer}]
-        told.append({"role": "user", "content": REPAIR.format(fault)})
-        try:
-            (again,) = texts(state, [*messages, *told], 1, **self._sampling())
-            return read(again, state)
-        except (AnswerError, ParamError) as error:
-            return Candidate({}, fault=error.message)
-        except BudgetSpent:
-            return Candidate({}, fault=fault)
+            for i in faulty:
+                again = next(answers)
+                mended[i] = _candidate(again.text, again.finish_reasons[0], state)
+        except (AnswerError, BudgetSpent):
+            pass  # those that are left keep their fault
+        return mended
 
     def _sampling(self) -> dict[str, Any]:
         return {"temperature": self.config.temperature, "max_tokens": self.config.max_tokens}
@@ -167,16 +165,29 @@ def _is_same(one: Sequence[Evaluation], other: Sequence[Evaluation]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
-def read(answer: str, state: State) -> Candidate:
+def _told(answer: str, fault: str) -> list[Message]:
+    return [{"role": "assistant", "content": answer}, {"role": "user", "content": REPAIR.format(fault)}]
+
+
+def _candidate(answer: str, finish_reason: str, state: State) -> Candidate:
+    """What an answer gives, or why it gives nothing."""
+    try:
+        return read(answer, finish_reason, state)
+    except (AnswerError, ParamError) as error:
+        return Candidate({}, fault=error.message)
+
+
+def read(answer: str, finish_reason: str, state: State) -> Candidate:
     """The candidate that an answer makes of the present values.
 
     Raises AnswerError or ParamError: what is wrong with it.
     """
-    try:
-        answer = without_thinking(answer)
-    except Unreadable as error:
-        raise AnswerError(str(error)) from None
+    if finish_reason == "refusal":
+        raise AnswerError(f"the model refuses: {answer:.200}")
+    answer = after_thinking(answer)
     if not has_blocks(answer):
+        if finish_reason == "length":
+            raise AnswerError("the answer was cut off at its most tokens")
         return Candidate(_whole(state.params, answer), "written anew")
     params = {p.name: p for p in state.params}
     present = {

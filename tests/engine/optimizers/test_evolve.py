@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -168,6 +169,27 @@ def test_a_budget_that_ends_before_the_repair_loses_nothing():
     llm = ScriptedLLM(lambda messages: next(answers))
     usable, fault = evolve().propose(state(llm), 2)
     assert usable.values == {"largest": FIXED} and "no SEARCH/REPLACE block" in fault.fault
+
+
+class Cut(ScriptedLLM):
+    """Every answer ends for this reason."""
+
+    reason = "length"
+
+    def complete(self, *args, **options):
+        answer = super().complete(*args, **options)
+        return replace(answer, finish_reasons=tuple(self.reason for _ in answer.texts))
+
+
+def test_a_function_that_was_cut_off_is_not_taken_though_it_is_python_and_edits_that_are_whole_are():
+    cut = "def largest(xs):\n    best = 0\n"
+    answers = [cut, block("best = 0", "best = xs[0]") + "\nAnd also"]
+    fault, found = evolve(repair=False).propose(state(Cut(answers)), 2)
+    assert "cut off" in fault.fault and found.values == {"largest": FIXED}
+    refusing = Cut(["I must not."])
+    refusing.reason = "refusal"
+    (fault,) = evolve(repair=False).propose(state(refusing), 1)
+    assert fault.fault == "the model refuses: I must not."
 
 
 def test_parameters_of_every_kind_are_edited():
