@@ -11,11 +11,11 @@ from pydantic import Field
 
 from engine.errors import AnswerError, BudgetSpent, ParamError
 from engine.llm.base import Message, Request
-from engine.optimizers._answers import after_thinking, model_of, read_value
+from engine.llm.parsing import Unreadable, read_answer
+from engine.optimizers._answers import after_thinking, model_of
 from engine.optimizers._blocks import blocks_of, edited, has_blocks
 from engine.optimizers._islands import Island, drawn, inspirations, island_of, islands
-from engine.optimizers._turns import spoken
-from engine.optimizers._words import constraint_of, fenced, variable
+from engine.optimizers._words import constraint_of, fenced, show, variable
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, Trajectory
 from engine.optimizers.optoprime import said
 from engine.params import Param
@@ -190,18 +190,25 @@ def read(answer: str, finish_reason: str, state: State) -> Candidate:
             raise AnswerError("the answer was cut off at its most tokens")
         return Candidate(_whole(state.params, answer), "written anew")
     params = {p.name: p for p in state.params}
-    present = {
-        name: state.current[name] if p.kind == "code" else spoken(p, state.current[name]) for name, p in params.items()
-    }
+    present = {name: _text(p, state.current[name]) for name, p in params.items()}
     values = {name: _value(params[name], text) for name, text in edited(present, blocks_of(answer)).items()}
     reason = re.split(r"^[ \t]*<{5,9} ?SEARCH", answer, maxsplit=1, flags=re.MULTILINE)[0]
     return Candidate(values, reason.strip().removesuffix("```python").rstrip("`").strip()[:REASON_CHARACTERS])
 
 
+def _text(param: Param, value: Any) -> str:
+    """What blocks are matched against, which is what the model is shown."""
+    return str(value) if param.kind in ("code", "text") else show(value)
+
+
 def _value(param: Param, text: str) -> Any:
-    """The value that an edited text is; code is read and not run. Raises ParamError."""
-    value = text if param.kind in ("code", "text") else read_value(param, text)
-    return param.admit(value, "model")[0]
+    """The value that an edited text is; code is read and not run. Raises AnswerError or ParamError."""
+    if param.kind in ("code", "text"):
+        return param.admit(text, "model")[0]
+    try:
+        return param.admit(read_answer(text, param.schema()), "model")[0]
+    except Unreadable as error:
+        raise AnswerError(f"{param.name} = {text:.200}: {error}") from None
 
 
 def _whole(params: Sequence[Param], answer: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Messages = Sequence[Mapping[str, Any]]
@@ -39,10 +39,11 @@ class Proposer:
     becomes the target. With probability 1 - p the value is drawn at random from those allowed. The draws of
     parameters are independent of each other and depend on the request and the server's seed alone.
 
-    Two kinds of requests are understood, which are those of the engine's optimizers: with a JSON schema, whose
-    properties of these names are filled, `name = value` in the messages being the value that it has; and
-    without one, a conversation of which the assistant's last turn is the best value so far and a user's turn
-    holds the parameter's name or, in `asks`, its words, the system's message its limits.
+    Three kinds of requests are understood, which are those of the engine's optimizers: with a JSON schema, whose
+    properties of these names are filled, `name = value` in the messages being the value that it has; for edits of
+    what stands below "#Source", which are then SEARCH/REPLACE blocks; and a conversation of which the assistant's
+    last turn is the best value so far and a user's turn holds the parameter's name or, in `asks`, its words, the
+    system's message its limits.
     """
 
     def __init__(self, targets: Mapping[str, Any], *, p: float = 0.5, asks: Mapping[str, str] | None = None) -> None:
@@ -54,6 +55,9 @@ class Proposer:
         if schema is not None:
             shown = "\n".join(_text(message) for message in messages)
             return json.dumps(self._filled(schema, "", shown, rng), ensure_ascii=False)
+        for message in messages:
+            if "#Source\n" in (shown := _text(message)) and message["role"] == "user":
+                return "\n".join(self._blocks(shown.partition("#Source\n")[2], rng))
         name = self._asked([_text(message) for message in messages if message["role"] == "user"])
         turns = [_text(message) for message in messages if message["role"] == "assistant"]
         limits = _limits("\n".join(_text(message) for message in messages if message["role"] == "system"))
@@ -67,6 +71,18 @@ class Proposer:
         if "properties" in schema:
             return {key: self._filled(inner, key, shown, rng) for key, inner in schema["properties"].items()}
         return random_value(schema, rng)
+
+    def _blocks(self, source: str, rng: random.Random) -> Iterator[str]:
+        """An edit of each parameter that is shown, from its present text to that of a proposed value."""
+        limits = source.partition("#Limits\n")[2].partition("\n\n")[0]
+        for name in self.targets:
+            shown = rf"^\(\w+\) {re.escape(name)} =(?: (.*)|\n(`+)\w*\n([\s\S]*?)\n\2$)"
+            if told := re.search(shown, source, re.MULTILINE):
+                own = re.search(rf"^{re.escape(name)}: (.*)", limits, re.MULTILINE)
+                now = told[3] if told[1] is None else _read(told[1])
+                value = self._value(name, now, _limits(own[1] if own else ""), rng)
+                texts = (now, value) if told[1] is None else (json.dumps(v, ensure_ascii=False) for v in (now, value))
+                yield "<<<<<<< SEARCH {}\n{}\n=======\n{}\n>>>>>>> REPLACE".format(name, *texts)
 
     def _value(self, name: str, now: Any, schema: Mapping[str, Any], rng: random.Random) -> Any:
         target = self.targets[name]

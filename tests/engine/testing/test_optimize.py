@@ -127,9 +127,10 @@ def test_twenty_percent_faults_do_no_harm(run: Any, optimizer: str, seed: int) -
     assert result.cost.evaluations == len(result.history) - 1 <= 12 and result.cost.invalid <= 60
 
 
-def test_a_proposer_that_improves_is_of_use_in_spite_of_the_faults(run: Any) -> None:
-    result, server, _ = run("optoprime", 0.2, seed=7, evaluations=20)
-    assert sum(server.counts.values()) >= 3 and result.score > result.baseline + 1.5  # of 3.8 that are to be gained
+@pytest.mark.parametrize("optimizer", ["optoprime", "evolve", "pareto"])
+def test_a_proposer_that_improves_is_of_use_in_spite_of_the_faults(run: Any, optimizer: str) -> None:
+    result, server, _ = run(optimizer, 0.2, seed=7, evaluations=20)
+    assert sum(server.counts.values()) >= 2 and result.score > result.baseline + 1.5  # of 3.8 that are to be gained
 
 
 @pytest.mark.parametrize("optimizer", ASKING)

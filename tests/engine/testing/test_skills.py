@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import trace
+from engine import Feedback, optimizers, trace
 from engine.llm.schema import check_schema, faults
+from engine.optimizers import Candidate, Evaluation, State
 from engine.optimizers._answers import suggestion_schema
 from engine.optimizers._turns import fresh
+from engine.optimizers.evolve import read
 from engine.testing import Proposer, echo, random_values
 from engine.testing.skills import nearer, random_value
 
@@ -113,3 +115,22 @@ def test_a_proposer_answers_a_conversation_about_one_parameter(param: Any) -> No
     valid = [param.check(text) for text in texts]  # also those drawn at random keep the limits
     better = {"x": 0.5, "mode": "b", "hint": "say less"}[param.name]
     assert 30 <= valid.count(better) <= 85
+
+
+def test_a_proposer_edits_what_is_shown_to_it() -> None:
+    params = [
+        trace.param("a b\nc", name="text"),
+        trace.param(0.0, name="x", ge=0, le=1),
+        trace.param("red", name="mode", choices=["red", "blue"]),
+        trace.param({"é": [1]}, name="json", description="a mapping"),
+    ]
+    targets = {"text": "a d c", "x": 0.8, "mode": "blue", "json": {"é": [2]}}
+    values = {p.name: p.value for p in params}
+    start = Evaluation(Candidate(values), (0,), (Feedback(0.5),), failed=(False,))
+    state = State(params, values, [], [start], None, random.Random(0), step=1, initial=values)
+    messages = optimizers.make("evolve").messages(state)
+    (better,) = [read(Proposer(targets, p=1.0)(messages, {"seed": 1}), "stop", state)]
+    assert better.values == {"text": "a d c", "x": 0.4, "mode": "blue", "json": {"é": [2]}}
+    drawn = [read(Proposer(targets, p=0.0)(messages, {"seed": seed}), "stop", state).values for seed in range(20)]
+    assert all(0 <= values["x"] <= 1 and values["mode"] in ("red", "blue") for values in drawn)
+    assert len({values["x"] for values in drawn}) == 20
