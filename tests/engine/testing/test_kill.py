@@ -23,6 +23,8 @@ OPTIMIZERS = {
     "opro": '{"kind": "opro", "candidates": 3, "explore": 3}',
     "best_of_n": '{"kind": "best_of_n", "candidates": 3}',
     "placebo": '{"kind": "placebo", "of": "opro"}',
+    "pareto": '{"kind": "pareto", "of": {"kind": "optoprime", "candidates": 2, "examples": 1}}',
+    "evolve": '{"kind": "evolve", "candidates": 1, "migrate_every": 2}',
 }
 
 
@@ -57,7 +59,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path,
     assert found["differ"] == [] and len(found["kills"]) >= 4 and faults
 
 
-@pytest.mark.parametrize("optimizer", ["optoprime", "opro", "best_of_n"])
+@pytest.mark.parametrize("optimizer", ["optoprime", "opro", "best_of_n", "pareto", "evolve"])
 def test_a_run_is_replayed_byte_for_byte_with_the_model_down(tmp_path, optimizer):
     def run(name: str, llm: Any) -> Any:
         x, mode = trace.param(0.0, name="x", ge=0, le=1), trace.param("a", name="mode", choices=["a", "b", "c"])
