@@ -51,6 +51,11 @@ class Instinct(Optimizer):
     those before it had been evaluated. Defaults are the code's (lambda .1; nu .1 under the root), the warm-up is a
     quarter of the default budget as it is there (40 of 165).
 
+    Measured with the hidden states of SmolLM2-135M, which proposed 480 pairs of class texts for agents/classifier.py,
+    over 24 orders of them: after the warm-up the accuracy of what was picked was .595 in the mean against .579 at random
+    (95 % interval of the difference .010 to .023; from shuffled scores -.013 to .000), the best of 64 evaluations
+    .756 against .753 (-.003 to .009). So a small model's states tell poor proposals apart, and not yet the best one.
+
     A candidate with a failed run counts as one with the lowest score so far. `candidates` is the proposer's.
     """
 
