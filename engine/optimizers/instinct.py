@@ -52,7 +52,7 @@ class Instinct(Optimizer):
     quarter of the default budget as it is there (40 of 165).
 
     Measured with the hidden states of SmolLM2-135M, which proposed 480 pairs of class texts for agents/classifier.py,
-    over 24 orders of them: after the warm-up the accuracy of what was picked was .595 in the mean against .579 at random
+    over 24 orders of them: after the warm-up what was picked had a mean accuracy of .595, and .579 at random
     (95 % interval of the difference .010 to .023; from shuffled scores -.013 to .000), the best of 64 evaluations
     .756 against .753 (-.003 to .009). So a small model's states tell poor proposals apart, and not yet the best one.
 
