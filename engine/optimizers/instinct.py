@@ -15,6 +15,7 @@ from engine.llm import LLM, resolve
 from engine.optimizers._bandit import Array, Network, Pick, covariance, picks, standardized, trained
 from engine.optimizers._turns import spoken
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
+from engine.params import Param
 
 EMBEDDED = "local:smollm2-135m"
 WIDTH = 100
@@ -71,6 +72,9 @@ class Instinct(Optimizer):
     @property
     def candidates(self) -> int:
         return self._inner.candidates
+
+    def asks_llm(self, params: Sequence[Param]) -> bool:
+        return self._inner.asks_llm(params)
 
     def calls(self, params: int) -> int:
         return self._inner.calls(params)
