@@ -38,7 +38,7 @@ class InstinctOptions(Options):
 class Instinct(Optimizer):
     """Draws `pool` times as many proposals as are wanted, and keeps those of the highest mean + nu sigma.
 
-    x is the mean hidden state of a candidate's values as text. A network of one hidden layer of 100 units is
+    x is the mean hidden states of the values of all parameters, as texts, one behind the other. A network of one hidden layer of 100 units is
     trained anew in each step on all (x, score); mean is its output, and sigma^2 =
     lambda g(x)^T (lambda I + sum g(s) g(s)^T)^-1 g(x) with g the gradient of the output by all weights, over all
     evaluated s. The first `warmup` evaluations are random among the valid new proposals. The proposals that are
@@ -53,9 +53,9 @@ class Instinct(Optimizer):
     quarter of the default budget as it is there (40 of 165).
 
     Measured with the hidden states of SmolLM2-135M, which proposed 480 pairs of class texts for agents/classifier.py,
-    over 24 orders of them: after the warm-up what was picked had a mean accuracy of .595, and .579 at random
-    (95 % interval of the difference .010 to .023; from shuffled scores -.013 to .000), the best of 64 evaluations
-    .756 against .753 (-.003 to .009). So a small model's states tell poor proposals apart, and not yet the best one.
+    over 8 orders of them: after the warm-up what was picked had a mean accuracy of .614, and .572 at random (95 %
+    interval of the difference .036 to .049); the best of 64 evaluations .765 and .750 (.007 to .024). With both texts
+    read as one the best was no better than at random (24 orders, -.003 to .009).
 
     A candidate with a failed run counts as one with the lowest score so far. `candidates` is the proposer's.
     """
@@ -131,14 +131,15 @@ class Instinct(Optimizer):
         return self._embedder
 
     def _embedded(self, embedder: LLM, values: Sequence[Mapping[str, Any]], state: State) -> Array:
-        """(len(values), d). One text at a time, because a resumed run asks in other batches for the same digits."""
-        return np.array([embedder.embed([as_text(each, state)])[0] for each in values], dtype=np.float64)
+        """(len(values), P d). One text at a time, because a resumed run asks in other batches for the same digits."""
+        rows = [[embedder.embed([text])[0] for text in as_texts(each, state)] for each in values]
+        return np.array([np.concatenate(row) for row in rows], dtype=np.float64)
 
 
-def as_text(values: Mapping[str, Any], state: State) -> str:
-    """The values of the parameters, in the order of their names, a line each."""
+def as_texts(values: Mapping[str, Any], state: State) -> list[str]:
+    """The value of each parameter as a text, in the order of their names; of an empty one a line break is read."""
     params = sorted(state.params, key=lambda param: param.name)
-    return "\n".join(spoken(param, values[param.name]) for param in params) or "\n"
+    return [spoken(param, values[param.name]) or "\n" for param in params]
 
 
 def _sorted_out(drawn: Sequence[Candidate], state: State) -> tuple[list[Candidate], list[Candidate]]:
