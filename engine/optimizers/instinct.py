@@ -39,8 +39,7 @@ class Instinct(Optimizer):
     """Draws `pool` times as many proposals as are wanted, and keeps those of the highest mean + nu sigma.
 
     x is the mean hidden state of each parameter's value as text, one behind the other. A network of one hidden layer of
-    100 units is
-    trained anew in each step on all (x, score); mean is its output, and sigma^2 =
+    100 units is trained anew in each step on all (x, score); mean is its output, and sigma^2 =
     lambda g(x)^T (lambda I + sum g(s) g(s)^T)^-1 g(x) with g the gradient of the output by all weights, over all
     evaluated s. The first `warmup` evaluations are random among the valid new proposals. The proposals that are
     left out cost tokens and no runs; the reason of a chosen one says its mean, sigma and who embedded it.
