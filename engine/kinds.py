@@ -148,7 +148,11 @@ def _integer(rule: Rule, value: Any) -> int:
 
 
 def _text(rule: Rule, value: Any) -> str:
-    return value if isinstance(value, str) else _refuse(rule, value)
+    if not isinstance(value, str):
+        _refuse(rule, value)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        _refuse(rule, value, "text without halves of surrogate pairs, which no file or request can hold")
+    return value
 
 
 def _choice(rule: Rule, value: Any) -> Any:
@@ -167,7 +171,7 @@ def _json(rule: Rule, value: Any) -> Any:
     if rule.container is not None and not isinstance(value, rule.container):
         _refuse(rule, value, f"a JSON {_CONTAINERS.get(rule.container)}")
     try:
-        copied = json.loads(json.dumps(value, allow_nan=False))
+        copied = json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise ParamError(f"not JSON: {error}", allowed="objects with text keys, arrays, text, finite numbers") from None
     return copied if copied == value else _refuse(rule, value, "a value that JSON gives back unchanged")

@@ -65,11 +65,12 @@ def optimize(
     is passed as its one positional argument, whatever its type; without data it is called
     without arguments, as one example. Its parameters are those of its Module and those that a
     recorded run of the starting values used.
-    feedback(example, output): a number (higher is better), a sentence, a mapping of objectives, or Feedback;
-    may be async. An exception of the program or of the feedback function is feedback too: the run counts as
-    failed, and a candidate with more failed runs is never accepted. Or an engine.ranking.Ranker (people, a model, a
-    program): it ranks the outputs of a step and of the current values, as text, on each example. A score is then a
-    win rate among them; the result's is that of the best values against the starting ones, which have 1/2.
+    feedback(example, output): a number (higher is better), a sentence, a mapping of objectives (accepted by
+    their mean; see `Result.front`), or Feedback; may be async. An exception of the program or of the feedback
+    function is feedback too: the run counts as failed, and a candidate with more failed runs is never accepted. Or an
+    engine.ranking.Ranker (people, a model, a program): it ranks the outputs of a step and of the current values, as
+    text, on each example. A score is then a win rate among them; the result's is that of the best values against the
+    starting ones, which have 1/2.
     optimizer: a name, {"kind": name, option: value}, an Optimizer, or "auto", which says what it chose and why.
     llm: the proposing model: an LLM, or a name as in `engine.llm.resolve`; its calls are kept in the run folder.
     validation: held-out examples, or the share of the data (0 < share < 1) to hold out; the starting values
@@ -208,7 +209,7 @@ class _Job:
             terminal.say(f"resuming {self.record.path} after step {saved['step']}")
             search.load(saved)
             if llm is not None and saved["usage"]:
-                llm.load(saved["usage"])
+                llm.load(saved["usage"], saved.get("rates"))
         try:
             return search, search.run()
         finally:

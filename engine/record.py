@@ -40,8 +40,8 @@ class Record:
         self.path = self.folder.path
         self.journal = Journal(self.path / "journal.sqlite")
         self.state: Row | None = self.journal.find("state", "last")
-        if self.state is not None:
-            self.folder.rewind(self.state["step"])
+        # A run that was killed before its first state may have left metrics.
+        self.folder.rewind(self.state["step"] if self.state is not None else -1)
 
     @property
     def llm_path(self) -> Path:

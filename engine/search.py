@@ -113,6 +113,7 @@ class Search:
             "optimizer": self.parts.optimizer.state_dict(),
             "spent": self.parts.ledger.spent(),
             "usage": asdict(self.parts.llm.usage) if self.parts.llm else None,
+            "rates": self.parts.llm.rates() if self.parts.llm else None,
         }
 
     def first_row(self) -> dict[str, Any]:
@@ -180,7 +181,8 @@ class Search:
         parts.ledger.reserve(steps=1)
         rng = random.Random(f"{parts.seed}/{step}")
         batch = self._batch(rng)
-        wanted = int(min(parts.optimizer.candidates, parts.ledger.left("evaluations")))
+        # No more than may turn out to be unusable, or evaluated.
+        wanted = int(min(parts.optimizer.candidates, parts.ledger.left("evaluations"), parts.ledger.left("invalid")))
         state = self._state(step, batch, rng)
         proposed = self._proposed(state, wanted)
         sieved = self._sieve(proposed, state.current)

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from engine.errors import ConfigError, DataError, InputError, ReplayError
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.schema import Schema
+from engine.llm.steering import read_steering
 from engine.llm.structured import MalformedAnswer
 
 _DATA = re.compile(r"(?P<head>data:[\w/+.-]+;)?(?:base64,)?(?P<data>[A-Za-z0-9+/]{256,}=*)")
@@ -49,6 +50,8 @@ class CachedLLM(LLM):
             raise DataError("there is no record", place=str(path), next_step="record one with mode='record'")
         self._llm = None if isinstance(llm, str) else llm
         self.name = llm if isinstance(llm, str) else llm.name
+        if not isinstance(llm, str):
+            self.is_remote, self.price, self.tells_cost = llm.is_remote, llm.price, llm.tells_cost
         self.path, self.mode = Path(path), mode
         self._lock = threading.Lock()
         self._started: dict[str, int] = defaultdict(int)
@@ -63,6 +66,18 @@ class CachedLLM(LLM):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def steering_modes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The model's; of a replayed one, those of the recorded calls."""
+        if self._llm is not None:
+            return self._llm.steering_modes
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT DISTINCT json_extract(request, '$.sampling.steering') FROM calls"
+            ).fetchall()
+        steerings = [read_steering(json.loads(text)) for (text,) in rows if text]
+        return tuple(sorted({steering.mode for steering in steerings if steering is not None}))
 
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""
@@ -104,6 +119,14 @@ class CachedLLM(LLM):
             raise
         self._store(key, occurrence, request, _text(dataclasses.asdict(answer)))
         return answer
+
+    @property
+    def can_embed(self) -> bool:
+        return self._llm is not None and self._llm.can_embed
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The model's own vectors; they are made anew and not recorded."""
+        return super().embed(texts) if self._llm is None else self._llm.embed(texts)
 
     def _start(self, key: str) -> int:
         """The number of this call among those with its key, from 0."""

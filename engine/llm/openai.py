@@ -1,6 +1,7 @@
 """Any OpenAI-compatible endpoint, through the openai package.
 
-Retries (connection, 408, 409, 429, 5xx, with Retry-After respected) and timeouts are the package's own.
+Retries (connection, 408, 409, 429, 5xx, with Retry-After respected) and timeouts are the package's own; an answer
+with status 200 that is no completion (a proxy's page, no choices, broken bytes) is asked for again as often.
 What a server cannot do - JSON schemas, JSON mode, n > 1, the name max_tokens - is found out
 by its refusal, done another way, and remembered for the life of the client.
 """
@@ -13,17 +14,23 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
 from engine.errors import ConfigError, EngineError, InputError, LLMUnavailable, did_you_mean
+from engine.llm.allowance import is_paid
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.limits import RateLimit
+from engine.llm.response import read_response, sendable
 from engine.llm.schema import Schema, is_closed
+from engine.llm.steering import refuse_steering
 from engine.llm.structured import check_request, complete_with_schema
+
+PAUSE_S = 0.1
+"""Before what was no completion is asked for again; twice as long each time."""
 
 NO_KEY = "none"
 """Sent as the key to servers that want none, as local ones do."""
@@ -48,8 +55,11 @@ class OpenAILLM(LLM):
     gets ENGINE_LLM_API_KEY if that is set. The key is in no name, repr, error or record.
     timeout_s: the longest silence of the server; max_retries: further tries of a request.
     price: US dollars per million (prompt, completion) tokens; without it `cost_usd` is None.
+    max_concurrency: requests under way at a time; None is no limit.
     defaults: sampling that every call gets unless it says otherwise.
     """
+
+    is_remote = True
 
     def __init__(
         self,
@@ -59,7 +69,7 @@ class OpenAILLM(LLM):
         *,
         timeout_s: float = 120.0,
         max_retries: int = 3,
-        max_concurrency: int | None = 16,
+        max_concurrency: int | None = 64,
         max_requests_per_minute: int | None = None,
         price: tuple[float, float] | None = None,
         **defaults: Any,
@@ -97,6 +107,7 @@ class OpenAILLM(LLM):
         self, messages: Sequence[Message], *, schema: Schema | None = None, n: int = 1, **sampling: Any
     ) -> Completion:
         check_request(messages, n)
+        refuse_steering(sampling, self.name)
         _check_sampling(sampling)
         sampling = {**self._defaults, **sampling}
         if schema is None:
@@ -108,12 +119,17 @@ class OpenAILLM(LLM):
     def _choices(
         self, messages: Sequence[Message], n: int, schema: Schema | None, sampling: Mapping[str, Any]
     ) -> Completion:
-        """n choices, in several requests where the server gives fewer at once."""
+        """n choices, in several requests where the server gives fewer at once and they are paid for.
+
+        Each further request has a seed of its own, or a server would give the same choice again.
+        """
         texts: list[str] = []
         finishes: list[str] = []
         usage = Usage()
-        while len(texts) < n:
-            answer = self._negotiated(messages, n - len(texts), schema, sampling)
+        while len(texts) < n and (not texts or is_paid(messages, n - len(texts))):
+            seed = sampling.get("seed")
+            own = {**sampling, "seed": seed + len(texts)} if texts and isinstance(seed, int) else sampling
+            answer = self._negotiated(messages, n - len(texts), schema, own)
             texts += answer.texts
             finishes += answer.finish_reasons
             usage += answer.usage
@@ -141,6 +157,17 @@ class OpenAILLM(LLM):
         return answer
 
     def _request(self, messages: Sequence[Message], arguments: Mapping[str, Any]) -> Completion:
+        """One answered request; what is no completion is asked for again."""
+        for attempt in range(self._max_retries + 1):
+            try:
+                return self._tried(messages, arguments)
+            except _NoCompletion as error:
+                failure = error.error
+            if attempt < self._max_retries:
+                time.sleep(PAUSE_S * 2**attempt)
+        raise failure
+
+    def _tried(self, messages: Sequence[Message], arguments: Mapping[str, Any]) -> Completion:
         started = time.monotonic()
         failure: EngineError
         try:
@@ -148,10 +175,10 @@ class OpenAILLM(LLM):
                 started = time.monotonic()
                 response = self._client.chat.completions.create(
                     model=self.model,
-                    messages=[dict(m) for m in messages],  # type: ignore[misc]
+                    messages=[sendable(m) for m in messages],
                     **arguments,
                 )
-            return self._completion(response, time.monotonic() - started)
+            return self._priced(read_response(response, messages, _limit(arguments), time.monotonic() - started))
         except openai.OpenAIError as error:
             failure = self._explained(error)
         except ValueError as error:
@@ -162,22 +189,18 @@ class OpenAILLM(LLM):
         finally:
             del failure  # its traceback holds this frame: a cycle that would keep the connections open
 
-    def _completion(self, response: Any, seconds: float) -> Completion:
-        choices = getattr(response, "choices", None)
-        if not choices:
-            raise ValueError(f"{response!r:.120}")
-        texts = tuple((choice.message.content or getattr(choice.message, "refusal", None) or "") for choice in choices)
-        finishes = tuple(choice.finish_reason or "stop" for choice in choices)
-        prompt = getattr(response.usage, "prompt_tokens", None) or 0
-        completion = getattr(response.usage, "completion_tokens", None) or 0
-        cost = self._price.cost(prompt, completion) if self._price and response.usage else None
-        return Completion(texts, finishes, usage=Usage(1, prompt, completion, seconds, cost))
+    def _priced(self, completion: Completion) -> Completion:
+        used = completion.usage
+        cost = self._price.cost(used.prompt_tokens, used.completion_tokens) if self._price else None
+        return replace(completion, usage=replace(used, cost_usd=cost))
 
-    def _not_a_completion(self, shown: str) -> LLMUnavailable:
-        return LLMUnavailable(
-            f"the server's answer is not a chat completion: {self._safe(shown):.200}",
-            place=self.place,
-            next_step="check that the base URL is that of an OpenAI-compatible API; it usually ends in /v1",
+    def _not_a_completion(self, shown: str) -> EngineError:
+        return _NoCompletion(
+            LLMUnavailable(
+                f"the server's answer is not a chat completion: {self._safe(shown):.200}",
+                place=self.place,
+                next_step="check that the base URL is that of an OpenAI-compatible API; it usually ends in /v1",
+            )
         )
 
     def _explained(self, error: openai.OpenAIError) -> EngineError:
@@ -214,6 +237,14 @@ class OpenAILLM(LLM):
         return text.replace(self._key, "***") if self._key != NO_KEY else text
 
 
+class _NoCompletion(EngineError):
+    """An answer that is none; the server may do better when asked again."""
+
+    def __init__(self, error: LLMUnavailable) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Refused(EngineError):
     """A request that the server calls wrong: perhaps it lacks a feature."""
 
@@ -247,6 +278,11 @@ def _check_sampling(sampling: Mapping[str, Any]) -> None:
                 f"no sampling argument '{name}'.{did_you_mean(name, known)}",
                 allowed="temperature, top_p, max_tokens, seed, stop and others of the chat completions API",
             )
+
+
+def _limit(arguments: Mapping[str, Any]) -> int | None:
+    """The most tokens of a choice, by either of its names."""
+    return arguments.get("max_tokens") or arguments.get("max_completion_tokens")
 
 
 def _arguments(

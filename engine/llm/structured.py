@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import AnswerError, InputError
+from engine.llm.allowance import is_paid
 from engine.llm.base import Completion, Message, Usage
 from engine.llm.parsing import Unreadable, read_answer
 from engine.llm.schema import Schema, check_schema
@@ -83,7 +84,7 @@ def with_instruction(messages: Sequence[Message], schema: Schema) -> list[Messag
 
 
 def complete_with_schema(ask: Ask, messages: Sequence[Message], schema: Schema, n: int, *, place: str) -> Completion:
-    """n answers that satisfy the schema, fewer when some stay malformed after one repair request.
+    """n answers that satisfy the schema, fewer when some stay malformed after one repair request, if that is paid for.
 
     Raises MalformedAnswer when none is usable; `rejected` of the completion holds why others are not.
     """
@@ -93,16 +94,19 @@ def complete_with_schema(ask: Ask, messages: Sequence[Message], schema: Schema, 
     answers = [_read(text, finish, schema) for text, finish in zip(first.texts, first.finish_reasons, strict=True)]
     texts, finishes, usage = list(first.texts), list(first.finish_reasons), first.usage
     broken = [index for index, answer in enumerate(answers) if isinstance(answer, Unreadable)]
-    if broken:
-        second = ask(_repair(told, texts[broken[0]], str(answers[broken[0]])), len(broken))
+    repair = _repair(told, texts[broken[0]], str(answers[broken[0]])) if broken else []
+    is_repaired = bool(broken) and is_paid(repair, len(broken))
+    if is_repaired:
+        second = ask(repair, len(broken))
         usage += second.usage
         for index, text, finish in zip(broken, second.texts, second.finish_reasons, strict=False):
             texts[index], finishes[index], answers[index] = text, finish, _read(text, finish, schema)
     kept = [index for index, answer in enumerate(answers) if not isinstance(answer, Unreadable)]
     rejected = tuple(str(answer) for answer in answers if isinstance(answer, Unreadable))
     if not kept:
+        tried = "also after one repair request" if is_repaired else "and the budget pays for no repair request"
         raise MalformedAnswer(
-            f"the answer is malformed, also after one repair request: {rejected[0]}. It was: {texts[0]!r:.300}",
+            f"the answer is malformed, {tried}: {rejected[0]}. It was: {texts[0]!r:.300}",
             place=place,
             next_step="ask a stronger model, raise max_tokens, or simplify what is asked for",
             texts=texts,

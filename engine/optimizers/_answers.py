@@ -14,6 +14,8 @@ from engine.optimizers.base import Candidate, State
 from engine.params import Param
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_FENCED = re.compile(r"```\w*(?:\s((?:(?!```).)*)```)?", re.DOTALL)
+_THINKING = re.compile(r"(</?)(think|thinking|reasoning)>")
 QUOTES = {'"': '"', "'": "'", "“": "”", "`": "`"}
 
 
@@ -56,15 +58,42 @@ def texts(state: State, messages: Sequence[Message], n: int, **sampling: Any) ->
     return list(model_of(state).complete(messages, n=n, **sampling).texts)
 
 
+def read_choice(param: Param, text: str, finish_reason: str) -> Any:
+    """The value in one choice of an answer. Raises ParamError, also where the model refuses."""
+    if finish_reason == "refusal":
+        raise ParamError(f"the model refuses: {text:.200}")
+    return read_value(param, text)
+
+
+def after_thinking(text: str) -> str:
+    """The text after the block of thoughts that it begins with, or whose beginning a chat template holds.
+
+    Such marks elsewhere belong to the text. Raises ParamError where the block does not end.
+    """
+    first = _THINKING.search(text)
+    if first is None or (first[1] == "<" and text[: first.start()].strip()):
+        return text
+    end = f"</{first[2]}>"
+    if end not in text:
+        raise ParamError(f"the answer ends inside <{first[2]}>: it was cut off while thinking")
+    return text.partition(end)[2]
+
+
 def read_value(param: Param, text: str) -> Any:
     """The value that a plain answer gives for a parameter. Raises ParamError.
+
+    What a model thought before it answered, in <think> and the like, is no part of the value; a text
+    that ends inside such a block has none.
 
     Of a text, outer quotes are taken off; of a number, the first number in the answer is taken; of code, what
     stands in the first fence that holds a function, else the whole answer.
     """
+    text = after_thinking(text)
     if param.kind == "code":
         return param.check(text)
     text = text.strip()
+    if fenced := _FENCED.fullmatch(text):
+        text = (fenced[1] or "").strip()
     if len(text) > 1 and QUOTES.get(text[0]) == text[-1]:
         text = text[1:-1].strip()
     if not text:

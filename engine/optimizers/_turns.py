@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import Field
 
 from engine.errors import BudgetSpent, ParamError
-from engine.llm.base import Message
-from engine.optimizers._answers import read_value, texts
+from engine.llm.base import Completion, Message, Request
+from engine.optimizers._answers import model_of, read_choice
 from engine.optimizers._words import constraint_of
 from engine.optimizers.base import Candidate, Options, State
 from engine.params import Param
@@ -74,19 +74,30 @@ def fresh(param: Param, objective: str, start: Any) -> Conversation:
 
 
 def rows(
-    state: State, conversation_of: Callable[[Param], Conversation], n: int, reason: str, sampling: Mapping[str, Any]
+    state: State,
+    conversation_of: Callable[[Param], Conversation],
+    n: int,
+    reason: str,
+    sampling: Mapping[str, Any],
+    own: Callable[[Param], Mapping[str, Any]] = lambda param: {},
 ) -> list[Candidate]:
     """n candidates with a new value of every parameter, and one with a fault for each answer that is no value.
+
+    own: what a parameter's call gets beside `sampling`.
 
     If the budget ends on the way, the parameters asked for so far are the candidates'; raises BudgetSpent
     if that is none.
     """
     columns: dict[str, list[Any]] = {}
     faults: list[Candidate] = []
+    requests = []
     for param in state.params:
         messages, turns = conversation_of(param)
+        requests.append(Request(messages, n, value_sampling(param, turns, {**sampling, **own(param)})))
+    answers = model_of(state).complete_all(requests)
+    for param in state.params:
         try:
-            columns[param.name], unusable = ask_values(state, param, messages, turns, n, **sampling)
+            columns[param.name], unusable = read_values(param, next(answers))
         except BudgetSpent:
             if not columns:
                 raise
@@ -97,21 +108,24 @@ def rows(
     return found + faults[: n - usable]
 
 
-def ask_values(
-    state: State, param: Param, messages: Sequence[Message], turns: Sequence[Turn], n: int, **sampling: Any
-) -> tuple[list[Any], list[Candidate]]:
-    """n values of one parameter, and a candidate with a fault for each answer that is none.
+def value_sampling(param: Param, turns: Sequence[Turn], sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """How answers are sampled.
 
-    Answers end at a line break where no value so far has one; code may take as many tokens as a function needs.
+    They end at a line break where no value so far has one; code may take as many tokens as a function needs.
     """
     if param.kind == "code":
-        sampling["max_tokens"] = max(CODE_TOKENS, sampling.get("max_tokens", 0))
-    elif not any("\n" in spoken(param, value) for _, value in turns):
-        sampling["stop"] = ["\n"]
+        return {**sampling, "max_tokens": max(CODE_TOKENS, sampling.get("max_tokens", 0))}
+    if any("\n" in spoken(param, value) for _, value in turns):
+        return dict(sampling)
+    return {**sampling, "stop": ["\n"]}
+
+
+def read_values(param: Param, answer: Completion) -> tuple[list[Any], list[Candidate]]:
+    """The values in the choices of an answer, and a candidate with a fault for each choice that is none."""
     values, faults = [], []
-    for text in texts(state, messages, n, **sampling):
+    for text, finish in zip(answer.texts, answer.finish_reasons, strict=True):
         try:
-            values.append(read_value(param, text))
+            values.append(read_choice(param, text, finish))
         except ParamError as error:
             faults.append(Candidate({}, fault=f"{param.name}: {error.message}"))
     return values, faults

@@ -8,6 +8,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -53,18 +54,18 @@ class Evaluation:
     step: int = 0
     failed: tuple[bool, ...] = ()
 
-    @property
+    @cached_property
     def scores(self) -> tuple[float | None, ...]:
         """The scalar score of each example; None where the run failed or was not scored."""
         return tuple(f.scalar for f in self.feedback)
 
-    @property
+    @cached_property
     def score(self) -> float | None:
         """Mean scalar score; None if no example has one."""
         scores = [s for s in self.scores if s is not None]
         return math.fsum(scores) / len(scores) if scores else None
 
-    @property
+    @cached_property
     def rank(self) -> tuple[float, float]:
         """Sorts evaluations from worst to best: the share of scored examples, then the mean score."""
         scored = sum(s is not None for s in self.scores) / max(1, len(self.scores))

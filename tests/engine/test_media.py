@@ -10,8 +10,8 @@ import pytest
 from engine import Budget, Feedback, Media, optimize, trace
 from engine.errors import InputError
 from engine.llm import CachedLLM, ScriptedLLM
+from engine.llm.response import prompt_tokens
 from engine.media import content, media_in
-from engine.metering import prompt_tokens
 
 
 def png(grey, side=64):

@@ -53,7 +53,7 @@ def test_what_loses_nothing_is_normalised(first, given, stored):
         (1.0, "0.1 or so"), (1.0, math.nan), (1.0, "inf"), (1.0, True), (1.0, 2**60 + 1), (1.0, [1.0]),
         ("a", 5), ("a", None), ("a", ["a"]),
         ({"a": 1}, [1]), ({"a": 1}, "[1"), ({"a": 1}, {1: 2}), ({"a": 1}, {"a": math.nan}), ([1], [(1,)]),
-        ([1], [object()]),
+        ([1], [object()]), ("a", "\ud800"), (["a"], ["\udfff"]), ({"a": 1}, {"\ud800": 1}),
     ],
 )  # fmt: skip
 def test_what_would_lose_something_is_refused_with_the_reason(first, given):

@@ -6,9 +6,10 @@ import pytest
 
 from engine import Feedback, trace
 from engine.budget import LimitReached
+from engine.errors import ParamError
 from engine.llm import ScriptedLLM
 from engine.optimizers import Candidate, Evaluation, State, make
-from engine.optimizers._answers import read_value
+from engine.optimizers._answers import read_choice, read_value
 from engine.optimizers._turns import spoken
 from engine.optimizers.opro import Scale, ranking
 
@@ -130,3 +131,49 @@ def test_a_value_said_as_an_answer_is_read_back(param, value):
 def test_quotes_around_an_answer_are_taken_off():
     assert read_value(text(), ' "a kind word"\n') == "a kind word"
     assert read_value(text(), "it's") == "it's"
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("<think>short? no</think>\nBe kind.", "Be kind."),
+        ("thoughts of a template</think> Be kind.", "Be kind."),
+        ("Think in <think> and </think>, then say it.", "Think in <think> and </think>, then say it."),
+        ("<think>a</think>Put thoughts in <think></think>.", "Put thoughts in <think></think>."),
+        ("```\nBe kind.\n```", "Be kind."),
+        ("```text\nBe `kind`.```", "Be `kind`."),
+        ("```a``` and ```b``` too", "```a``` and ```b``` too"),
+    ],
+)
+def test_thoughts_and_a_fence_around_an_answer_are_no_part_of_it(answer, value):
+    assert read_value(text(), answer) == value
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("<think>It should be 0.7, or", "ends inside <think>"),
+        (" <reasoning>0.7", "ends inside <reasoning>"),
+        ("<think>0.7</think>", "is empty"),
+        ("```", "is empty"),
+        ("```text\n```", "is empty"),
+        ("half\ud800", "halves of surrogate pairs"),
+    ],
+)
+def test_answers_that_hold_no_value_are_refused(answer, reason):
+    with pytest.raises(ParamError) as caught:
+        read_value(text(), answer)
+    assert reason in str(caught.value)
+
+
+def test_a_number_in_thoughts_is_not_the_answer():
+    number = trace.param(0.0, name="x", ge=0, le=1)
+    assert read_value(number, "<think>0.1 is too low</think>0.7") == 0.7
+    with pytest.raises(ParamError):
+        read_value(number, "<think>0.1 is too low, perhaps 0.")
+
+
+def test_a_refusal_is_no_value():
+    with pytest.raises(ParamError, match="the model refuses: I must not"):
+        read_choice(text(), "I must not.", "refusal")
+    assert read_choice(text(), "I must.", "stop") == "I must."
