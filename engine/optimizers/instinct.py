@@ -15,6 +15,7 @@ from engine.llm import LLM, resolve
 from engine.optimizers._bandit import Array, Network, Pick, covariance, picks, standardized, trained
 from engine.optimizers._turns import spoken
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
+from engine.params import Param
 
 EMBEDDED = "local:smollm2-135m"
 WIDTH = 100
@@ -37,8 +38,8 @@ class InstinctOptions(Options):
 class Instinct(Optimizer):
     """Draws `pool` times as many proposals as are wanted, and keeps those of the highest mean + nu sigma.
 
-    x is the mean hidden state of a candidate's values as text. A network of one hidden layer of 100 units is
-    trained anew in each step on all (x, score); mean is its output, and sigma^2 =
+    x is the mean hidden state of each parameter's value as text, one behind the other. A network of one hidden layer of
+    100 units is trained anew in each step on all (x, score); mean is its output, and sigma^2 =
     lambda g(x)^T (lambda I + sum g(s) g(s)^T)^-1 g(x) with g the gradient of the output by all weights, over all
     evaluated s. The first `warmup` evaluations are random among the valid new proposals. The proposals that are
     left out cost tokens and no runs; the reason of a chosen one says its mean, sigma and who embedded it.
@@ -50,6 +51,11 @@ class Instinct(Optimizer):
     the covariance is whole where the code keeps its diagonal; several candidates are picked in a step, each as if
     those before it had been evaluated. Defaults are the code's (lambda .1; nu .1 under the root), the warm-up is a
     quarter of the default budget as it is there (40 of 165).
+
+    Measured with the hidden states of SmolLM2-135M, which proposed 480 pairs of class texts for agents/classifier.py,
+    over 8 orders of them: after the warm-up what was picked had a mean accuracy of .614, and .572 at random (95 %
+    interval of the difference .036 to .049); the best of 64 evaluations .765 and .750 (.007 to .024). With both texts
+    read as one the best was no better than at random (24 orders, -.003 to .009).
 
     A candidate with a failed run counts as one with the lowest score so far. `candidates` is the proposer's.
     """
@@ -66,6 +72,9 @@ class Instinct(Optimizer):
     @property
     def candidates(self) -> int:
         return self._inner.candidates
+
+    def asks_llm(self, params: Sequence[Param]) -> bool:
+        return self._inner.asks_llm(params)
 
     def calls(self, params: int) -> int:
         return self._inner.calls(params)
@@ -122,14 +131,15 @@ class Instinct(Optimizer):
         return self._embedder
 
     def _embedded(self, embedder: LLM, values: Sequence[Mapping[str, Any]], state: State) -> Array:
-        """(len(values), d). One text at a time, because a resumed run asks in other batches for the same digits."""
-        return np.array([embedder.embed([as_text(each, state)])[0] for each in values], dtype=np.float64)
+        """(len(values), P d). One text at a time, because a resumed run asks in other batches for the same digits."""
+        rows = [[embedder.embed([text])[0] for text in as_texts(each, state)] for each in values]
+        return np.array([np.concatenate(row) for row in rows], dtype=np.float64)
 
 
-def as_text(values: Mapping[str, Any], state: State) -> str:
-    """The values of the parameters, in the order of their names, a line each."""
+def as_texts(values: Mapping[str, Any], state: State) -> list[str]:
+    """The value of each parameter as a text, in the order of their names; of an empty one a line break is read."""
     params = sorted(state.params, key=lambda param: param.name)
-    return "\n".join(spoken(param, values[param.name]) for param in params) or "\n"
+    return [spoken(param, values[param.name]) or "\n" for param in params]
 
 
 def _sorted_out(drawn: Sequence[Candidate], state: State) -> tuple[list[Candidate], list[Candidate]]:

@@ -237,8 +237,8 @@ def test_several_parameters_are_read_in_the_order_of_their_names():
     state = State(given, {}, [], [], None, random.Random(0))
     optimizer = optimizers.make("instinct")
     llm = Embedding()
-    assert optimizer._embedded(llm, [{"c": False, "a": "words", "b": 3}], state).shape == (1, SIZE)
-    assert llm.embedded == ["words\n3\nfalse"]
+    assert optimizer._embedded(llm, [{"c": False, "a": "words", "b": 3}], state).shape == (1, 3 * SIZE)
+    assert llm.embedded == ["words", "3", "false"]
 
 
 def test_it_takes_the_wrapped_optimizers_name_needs_and_number():
