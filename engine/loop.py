@@ -23,6 +23,7 @@ from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
 from engine.metering import DEFAULT_MAX_TOKENS, MeteredLLM
 from engine.optimizers.base import Optimizer
+from engine.params import Param
 from engine.program import Program
 from engine.progress import Terminal
 from engine.projection import projection
@@ -64,11 +65,12 @@ def optimize(
     is passed as its one positional argument, whatever its type; without data it is called
     without arguments, as one example. Its parameters are those of its Module and those that a
     recorded run of the starting values used.
-    feedback(example, output): a number (higher is better), a sentence, a mapping of objectives, or Feedback;
-    may be async. An exception of the program or of the feedback function is feedback too: the run counts as
-    failed, and a candidate with more failed runs is never accepted. Or an engine.ranking.Ranker (people, a model, a
-    program): it ranks the outputs of a step and of the current values, as text, on each example. A score is then a
-    win rate among them; the result's is that of the best values against the starting ones, which have 1/2.
+    feedback(example, output): a number (higher is better), a sentence, a mapping of objectives (accepted by
+    their mean; see `Result.front`), or Feedback; may be async. An exception of the program or of the feedback
+    function is feedback too: the run counts as failed, and a candidate with more failed runs is never accepted. Or an
+    engine.ranking.Ranker (people, a model, a program): it ranks the outputs of a step and of the current values, as
+    text, on each example. A score is then a win rate among them; the result's is that of the best values against the
+    starting ones, which have 1/2.
     optimizer: a name, {"kind": name, option: value}, an Optimizer, or "auto", which says what it chose and why.
     llm: the proposing model: an LLM, or a name as in `engine.llm.resolve`; its calls are kept in the run folder.
     validation: held-out examples, or the share of the data (0 < share < 1) to hold out; the starting values
@@ -198,7 +200,7 @@ class _Job:
         for reason in left_out([param for param in start.params if param.kind == "code"]):
             terminal.say(f"left out of what is optimized: {reason}")
         optimizer = self.task.optimizer or self._chosen(start, terminal)
-        llm = self._llm(optimizer)
+        llm = self._llm(optimizer, [param for param in start.params if is_proposable(param)])
         search = self._search(self._parts(start, optimizer, llm, terminal), start)
         if saved is None:
             self.record.save_step(search.first_row(), start.history, "start", search.state())
@@ -217,6 +219,7 @@ class _Job:
     def _plan(self, start: Start, optimizer: Optimizer) -> str:
         """What the search will cost, as far as the starting values' runs tell."""
         task, examples = self.task, len(self.examples)
+        proposable = [param for param in start.params if is_proposable(param)]
         took = [outcome.seconds for outcome in self.evaluator.known.values()]
         price = None if self._model is None else self._model.price
         return projection(
@@ -227,7 +230,7 @@ class _Job:
             halving=task.halving,
             seconds_a_run=fmean(took),
             workers=min(task.workers, examples),
-            calls=optimizer.calls(sum(map(is_proposable, start.params))),
+            calls=optimizer.calls(len(proposable)) if optimizer.asks_llm(proposable) else 0,
             max_tokens=getattr(optimizer.config, "max_tokens", DEFAULT_MAX_TOKENS),
             price=None if price is None else price[1],
             seconds_a_question=0.0 if self.comparison is None else self.comparison.seconds_each,
@@ -244,8 +247,8 @@ class _Job:
         terminal.say(f"optimizer: {reason}")
         return optimizer
 
-    def _llm(self, optimizer: Optimizer) -> MeteredLLM | None:
-        if not optimizer.needs_llm:
+    def _llm(self, optimizer: Optimizer, params: Sequence[Param]) -> MeteredLLM | None:
+        if not optimizer.asks_llm(params):
             return None
         self._model = _priced(self._model or resolve(self.task.llm), self.task.budget)
         return MeteredLLM(CachedLLM(self._model, self.record.llm_path), self.ledger, seed=self.task.seed)

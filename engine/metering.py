@@ -47,6 +47,10 @@ class MeteredLLM(LLM):
         self._dearest = 0.0
         self._factor = 1.0
 
+    @property
+    def steering_modes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._llm.steering_modes
+
     def begin_step(self, step: int) -> None:
         """Number the calls from here on as this step's."""
         self._step, self._number = step, 0
@@ -99,6 +103,14 @@ class MeteredLLM(LLM):
         self._learn(_prompt(messages, schema), completion.usage)
         self._settle(reserved, completion.usage)
         return completion
+
+    @property
+    def can_embed(self) -> bool:
+        return self._llm.can_embed
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The model's vectors; they come from this process and cost nothing of the budget but time."""
+        return self._llm.embed(texts)
 
     def complete_all(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """The completions of several requests, in order; of a remote model they are asked for at the same time.

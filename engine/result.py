@@ -10,6 +10,7 @@ from typing import Any, Literal
 from engine.acceptance import Interval
 from engine.optimizers.base import Evaluation
 from engine.params import Param
+from engine.pareto import SCORE, front, objectives
 from engine.progress import number
 from engine.report import write_report
 from engine.selection_bias import Corrected
@@ -102,6 +103,18 @@ class Result:
     parameters: Sequence[Param] = field(default=(), repr=False, compare=False)
     corrected: Corrected | None = None
 
+    @property
+    def front(self) -> list[Evaluation]:
+        """With several objectives: the evaluations on all of the data, without a failed run, that no other dominates.
+
+        Compared are the objectives' means over the examples; of equal ones the oldest stays. Empty where
+        feedback has one score alone. `best` is chosen by the mean of all objectives.
+        """
+        whole = [e for e in self.history if e.examples == self.history[0].examples and not any(e.failed)]
+        means = [objectives(e.feedback) for e in whole]
+        named = {objective for mean in means for objective in mean} - {SCORE}
+        return [whole[i] for i in front(means)] if named else []
+
     def reset(self, to: Literal["before", "after"]) -> None:
         """Set the parameters to the values that the run began with, or ended with."""
         records = {record.name: record for record in self.params}
@@ -138,6 +151,10 @@ class Result:
             "cost": asdict(self.cost),
             "params": [asdict(p) for p in self.params],
             "diff": self.diff().text,
+            "front": [
+                {"step": e.step, "values": dict(e.candidate.values), "objectives": objectives(e.feedback)}
+                for e in self.front
+            ],
         }
 
     def __str__(self) -> str:

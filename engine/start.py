@@ -76,31 +76,19 @@ def choose_optimizer(
 
     saved: the state of an earlier run, which keeps its optimizer. is_ranked: a ranker compares the outputs.
 
-    Only numbers and choices: `numeric`; a ranker: `rank`, or `opro`, which works from win rates; neither text
-    feedback nor a graph: `opro`; otherwise `optoprime`. What is not installed is passed over, and said.
+    A ranker: `rank`; only numbers and choices: `numeric`; a graph or text feedback: `optoprime`; otherwise `opro`.
     """
     if saved is not None:
         return optimizers.make(saved["arm"]), f"{saved['arm']}: chosen when the run began"
-    kinds = {param.kind for param in start.params if is_proposable(param)}
-    note = ""
-    if kinds <= PLAIN_KINDS:
-        if "numeric" in optimizers.names():
-            return optimizers.make("numeric"), "numeric: all parameters are numbers or choices"
-        note = " (all parameters are numbers or choices, but `numeric` is not installed)"
     if is_ranked:
-        return _of_rankings(note)
+        return optimizers.make("rank"), "rank: a ranker compares the outputs"
+    if {param.kind for param in start.params if is_proposable(param)} <= PLAIN_KINDS:
+        return optimizers.make("numeric"), "numeric: all parameters are numbers or choices"
     if start.has_graph:
-        return optimizers.make("optoprime"), f"optoprime: the recorded graph connects outputs with parameters{note}"
+        return optimizers.make("optoprime"), "optoprime: the recorded graph connects outputs with parameters"
     if any(f.text for f in start.history[0].feedback):
-        return optimizers.make("optoprime"), f"optoprime: the feedback has texts{note}"
-    return optimizers.make("opro"), f"opro: there is neither text feedback nor a graph to read{note}"
-
-
-def _of_rankings(note: str) -> tuple[Optimizer, str]:
-    if "rank" in optimizers.names():
-        return optimizers.make("rank"), f"rank: a ranker compares the outputs{note}"
-    reason = "opro: a ranker compares the outputs, and opro works from their win rates (`rank` is not installed)"
-    return optimizers.make("opro"), f"{reason}{note}"
+        return optimizers.make("optoprime"), "optoprime: the feedback has texts"
+    return optimizers.make("opro"), "opro: there is neither text feedback nor a graph to read"
 
 
 def _resumed(task: Task, evaluator: Evaluator, record: Record, examples: Sequence[int]) -> Start:

@@ -46,6 +46,13 @@ def test_a_function_is_repaired_and_adopted(tmp_path):
     assert printed.endswith("adopted: late_fee is now the user's and runs in this process\n")
 
 
+def test_a_function_gets_better_by_edits_on_islands(tmp_path):
+    file = shutil.copy(ROOT / "examples" / "evolve_code.py", tmp_path)
+    printed = run(file, tmp_path)
+    assert "right: 1 -> 10 of 10 after 60 versions" in printed
+    assert '"h": 3600' in printed and "+        total += float(number) * units[unit.lower()]" in printed
+
+
 def test_outputs_are_ranked_in_place_of_scored(tmp_path):
     printed = run("rank_outputs.py", tmp_path)
     assert printed.startswith("score 0.5 -> 1 (random, evaluations)")
@@ -69,3 +76,11 @@ def test_a_picture_is_found_by_ranking_and_a_run_goes_on_where_it_was(tmp_path):
 def test_grpo_on_a_reward_of_ones_own(tmp_path, embedded_model):
     printed = run("train_on_your_reward.py", tmp_path)
     assert printed.count("mean reward") == 5 and "the model:" in printed
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_glov_steers_a_small_model_on_sentences(tmp_path, embedded_model):
+    printed = run("glov_sentences.py", tmp_path)
+    before, after = map(float, re.findall(r"score (\S+) -> (\S+) \(glov", printed)[0])
+    assert after > before and " steered: mean accuracy" in printed and " unsteered: mean accuracy" in printed

@@ -12,6 +12,7 @@ from engine.llm.spec import CLIENTS, load_client, resolve
 
 if TYPE_CHECKING:
     from engine.llm.cache import CachedLLM
+    from engine.llm.lens import LensLLM
     from engine.llm.local import LocalLLM
     from engine.llm.openai import OpenAILLM
     from engine.llm.scripted import ScriptedLLM
@@ -20,6 +21,7 @@ __all__ = [
     "LLM",
     "CachedLLM",
     "Completion",
+    "LensLLM",
     "LocalLLM",
     "Message",
     "OpenAILLM",

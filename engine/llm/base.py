@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.errors import InputError
+
 CHARACTERS_A_TOKEN = 3
 """For estimates of what a text costs; English has about 4."""
 
@@ -71,14 +73,21 @@ class LLM(ABC):
 
     `name` identifies model and place, for records and cache keys; it never holds a secret. `is_remote`: calls
     made at the same time are answered at the same time, and each answer is the same as if it were alone.
+    `price`: US dollars per million tokens of prompts and of answers, where that is known; `tells_cost`: whether a
+    call's usage says what it cost, where it cost anything. `steering_modes`: the modes of the sampling argument
+    `steering` (engine.llm.steering) that it takes, if any.
     """
 
     name: str
     is_remote: bool = False
     price: tuple[float, float] | None = None
-    """US dollars per million tokens of prompts and of answers, where that is known."""
     tells_cost: bool = True
-    """Whether a call's usage says what it cost, where it cost anything."""
+    steering_modes: tuple[str, ...] = ()
+
+    @property
+    def can_steer(self) -> bool:
+        """Whether `complete` takes the sampling argument `steering`."""
+        return bool(self.steering_modes)
 
     @abstractmethod
     def complete(
@@ -98,6 +107,17 @@ class LLM(ABC):
         Raises LLMUnavailable (down, refused, unknown model) and AnswerError (no usable
         choice even after one repair request; the last text is in its message).
         """
+
+    @property
+    def can_embed(self) -> bool:
+        """Whether `embed` gives vectors."""
+        return False
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of each text, made of the model's hidden states. Raises InputError where it shows none."""
+        raise InputError(
+            f"{self.name} shows no hidden states", place="llm", allowed="local:NAME, a model in this process"
+        )
 
     def complete_all(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """The completions of several requests, in order; raises what `complete` raises, when the turn comes to it."""

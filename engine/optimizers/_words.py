@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from typing import Any
 
 from engine.graph.scope import ALLOWED_MODULES
@@ -29,10 +30,13 @@ def variable(param: Param, value: Any) -> str:
     """'(kind) name = value  # description'; code stands below its name, in a fence."""
     if param.kind != "code":
         return f"({param.kind}) {param.name} = {show(value)}{about(param)}"
-    fence = "```"
-    while fence in value:
-        fence += "`"
-    return f"(code) {param.name} =\n{fence}python\n{str(value).rstrip()}\n{fence}"
+    return f"(code) {param.name} =\n{fenced(value, 'python')}"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """The text between fences that do not stand in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def constraint_of(param: Param) -> str:

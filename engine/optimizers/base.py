@@ -8,6 +8,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -53,18 +54,18 @@ class Evaluation:
     step: int = 0
     failed: tuple[bool, ...] = ()
 
-    @property
+    @cached_property
     def scores(self) -> tuple[float | None, ...]:
         """The scalar score of each example; None where the run failed or was not scored."""
         return tuple(f.scalar for f in self.feedback)
 
-    @property
+    @cached_property
     def score(self) -> float | None:
         """Mean scalar score; None if no example has one."""
         scores = [s for s in self.scores if s is not None]
         return math.fsum(scores) / len(scores) if scores else None
 
-    @property
+    @cached_property
     def rank(self) -> tuple[float, float]:
         """Sorts evaluations from worst to best: the share of scored examples, then the mean score."""
         scored = sum(s is not None for s in self.scores) / max(1, len(self.scores))
@@ -120,7 +121,8 @@ class Options(Config):
 class Optimizer(ABC):
     """One strategy of proposing values. The loop evaluates, accepts, counts, records and resumes.
 
-    `needs`: what it reads; `needs_llm`: whether it proposes with a language model; `shown`: how many
+    `needs`: what it reads; `needs_llm`: whether it proposes with a language model whatever the parameters are (see
+    `asks_llm`); `shown`: how many
     trajectories it is given in a step. Options are given as keywords and checked by `Config`; a bad
     one raises ConfigError.
     """
@@ -147,6 +149,10 @@ class Optimizer(ABC):
     def candidates(self) -> int:
         """How many candidates the loop asks for in a step."""
         return int(self.config.candidates)
+
+    def asks_llm(self, params: Sequence[Param]) -> bool:
+        """Whether it proposes with a language model for these parameters; by default `needs_llm`."""
+        return self.needs_llm
 
     def parent(self, state: State) -> Mapping[str, Any]:
         """The values that this step works from: by default those that the loop holds, `state.current`.

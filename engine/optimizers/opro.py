@@ -43,7 +43,7 @@ class Opro(Optimizer):
     def propose(self, state: State, n: int) -> list[Candidate]:
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
         exploring = len(state.history) <= self.config.explore
-        crossed = [] if exploring else self._crossed(state, ranked, n)
+        crossed = [] if exploring else recombined(state, ranked, round(self.config.crossover * n), self.config.parents)
         objective = self.config.objective or state.objective
 
         def asked(param: Param) -> Conversation:
@@ -61,22 +61,25 @@ class Opro(Optimizer):
             found = []
         return [*crossed, *found]
 
-    def _crossed(self, state: State, ranked: Mapping[str, Ranked], n: int) -> list[Candidate]:
-        """Combinations of the best known values that were not evaluated yet, better parents more often."""
-        if len(state.params) < 2:
-            return []
-        seen = {values_key(e.candidate.values) for e in state.history}
-        found: list[Candidate] = []
-        share = round(self.config.crossover * n)
-        for _ in range(10 * share):
-            if len(found) == share:
-                break
-            values = {name: _parent(pool[-self.config.parents :], state.rng) for name, pool in ranked.items() if pool}
-            key = values_key({**state.current, **values})
-            if key not in seen:
-                seen.add(key)
-                found.append(Candidate(values, "recombined"))
-        return found
+
+def recombined(state: State, ranked: Mapping[str, Ranked], share: int, parents: int) -> list[Candidate]:
+    """Up to `share` combinations of the best known values that were not evaluated yet, better parents more often.
+
+    parents: how many of each parameter's values are combined. None where there is one parameter only.
+    """
+    if len(state.params) < 2:
+        return []
+    seen = {values_key(e.candidate.values) for e in state.history}
+    found: list[Candidate] = []
+    for _ in range(10 * share):
+        if len(found) == share:
+            break
+        values = {name: _parent(pool[-parents:], state.rng) for name, pool in ranked.items() if pool}
+        key = values_key({**state.current, **values})
+        if key not in seen:
+            seen.add(key)
+            found.append(Candidate(values, "recombined"))
+    return found
 
 
 def scored(param: Param, objective: str, shown: Ranked) -> Conversation:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from engine import optimizers
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, Trajectory
+from engine.params import Param
 
 
 class PlaceboOptions(Options):
@@ -37,6 +38,9 @@ class Placebo(Optimizer):
     @property
     def candidates(self) -> int:
         return self._inner.candidates
+
+    def asks_llm(self, params: Sequence[Param]) -> bool:
+        return self._inner.asks_llm(params)
 
     def calls(self, params: int) -> int:
         return self._inner.calls(params)

@@ -24,6 +24,7 @@ def optimize_sections(run: RunData) -> list[Html]:
         _headline(run),
         section("Parameters", join(_param(param) for param in _records(run.result.get("params")))),
         section("Scores by step", tag("div", _curve(run), class_="wide")),
+        section("Front", _front(run)),
         section("Candidates", _candidates(run)),
         section("Refused proposals", _refused(run.refused)),
         section("Graph", drawing(run.graphs[-1]) if run.graphs else ""),
@@ -122,6 +123,21 @@ def _curve(run: RunData) -> Html:
         width=420,
         height=230,
     )
+
+
+def _front(run: RunData) -> Html:
+    """With several objectives: the candidates that no other is better than in all of them."""
+    found = _records(run.result.get("front"))
+    names = list(dict.fromkeys(name for e in found for name in _record(e.get("objectives"))))
+    rows = [
+        (
+            number(e.get("step")),
+            *(number(_record(e.get("objectives")).get(name)) for name in names),
+            join(tag("p", f"{name}: {clip(as_text(value), 200)}") for name, value in _record(e.get("values")).items()),
+        )
+        for e in found
+    ]
+    return table(("step", *names, "values"), rows, numeric=range(1 + len(names))) if rows else Html("")
 
 
 def _candidates(run: RunData) -> Html:

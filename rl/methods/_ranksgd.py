@@ -11,10 +11,10 @@ from typing import Any
 
 from engine.errors import CheckpointError, EngineError, InputError
 from engine.ranking import ProgramRanker, Ranker, Ranking
+from engine.ranking.oracle import Levels, check_oracle, level_weights, ranked_levels
 from engine.ranking.ranking import Id
 from rl.lazy import torch
 from rl.ops.perturbation import Space, Tensors, noise, stream
-from rl.ops.ranking import Levels, check_oracle, level_weights, ranked_levels
 
 Entry = list[list[int]] | int
 """What one round taught: the levels of its perturbations, or the number of the line search's winner."""

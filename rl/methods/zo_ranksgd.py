@@ -4,7 +4,7 @@ Paper: 2303.03751 (algorithms 1 and 2). The (m, k) oracle ranks the k best of m;
 pair that follows:
 
     candidates  x + mu xi_i,  xi_i ~ N(0, I),  i = 1..m
-    g = 1/|E| sum_{(i,j) in E} (xi_j - xi_i) = sum_i w_i xi_i            (rl.ops.ranking)
+    g = 1/|E| sum_{(i,j) in E} (xi_j - xi_i) = sum_i w_i xi_i            (engine.ranking.oracle)
     line search: x <- the winner, by ranking, of {x, x - eta gamma^i g : i = 0..l-1}
 
 What it means: g points to where it gets worse, and any monotone transform of the objective gives the same steps.
@@ -48,13 +48,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from engine.config import Config
 from engine.errors import ConfigError, InputError, NonFinite, Stopped
 from engine.ranking import Ranker, Ranking
+from engine.ranking.oracle import ranking_weights
 from engine.ranking.question import MOST
 from engine.ranking.ranking import Id
 from rl.methods._ranksgd import ZORankSGD, loss_ranker, run
 from rl.methods._zeroth_order import Measured, Point, SpaceConfig, ZerothOrderConfig, ZerothOrderMethod
 from rl.methods.base import MethodConfig
 from rl.ops.perturbation import Subspace, Tensors
-from rl.ops.ranking import ranking_weights
 from rl.rankers import AnyRanker, FormRankerConfig, RankerConfig, check_fallback, short, with_fallback
 
 __all__ = ["METHOD", "Subspace", "ZORankSGD", "loss_ranker", "ranking_weights", "run"]

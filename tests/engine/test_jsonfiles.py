@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections import namedtuple
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DataError, InputError
-from engine.jsonfiles import JsonLines, json_text, read_json, read_lines, write_json, write_text
+from engine.jsonfiles import JsonLines, json_text, locked, read_json, read_lines, write_json, write_text
 
 json_values = st.recursive(
     st.none()
@@ -154,3 +156,15 @@ def test_writing_below_a_file_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot write"):
         write_text(tmp_path / "file" / "a.json", "{}")
+
+
+def test_a_lock_dies_with_its_process_and_is_held_by_one(tmp_path):
+    path = tmp_path / "x.lock"
+    code = f"import os\nfrom engine.jsonfiles import locked\nwith locked({str(path)!r}):\n    os._exit(0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with locked(path), pytest.raises(InputError, match="cannot lock"), locked(path, timeout_s=0.01):
+        pass
+    with locked(path):
+        pass
+    with pytest.raises(InputError, match=r"none.x\.lock: cannot lock"), locked(tmp_path / "none" / "x.lock"):
+        pass

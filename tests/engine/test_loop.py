@@ -493,11 +493,11 @@ def test_auto_says_what_it_chose_and_why(run, capsys):
     assert result.optimizer == "optoprime" and "the feedback has texts" in capsys.readouterr().err
 
 
-def test_auto_on_numbers_says_that_numeric_is_not_there_or_takes_it(run, capsys):
+def test_auto_takes_numeric_for_numbers_and_no_model(run, capsys):
     _x, workflow = quadratic()
-    llm = ScriptedLLM(lambda messages: {"reasoning": "", "suggestion": {"x": 1}})
-    run(workflow, [1.0], feedback=lambda _, out: out, llm=llm, budget={"steps": 1})
-    assert "numbers or choices" in capsys.readouterr().err
+    result = run(workflow, [1.0], feedback=lambda _, out: out, budget={"steps": 1})
+    assert result.optimizer == "numeric"
+    assert "optimizer: numeric: all parameters are numbers or choices" in capsys.readouterr().err
 
 
 def test_a_code_proposal_that_the_sandbox_cannot_run_is_refused_and_the_other_parameters_go_on(run):

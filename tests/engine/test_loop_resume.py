@@ -38,8 +38,15 @@ def guess(messages):
         return "no JSON"
     return {"reasoning": "", "suggestion": {"x": digest[0] / 255, "word": "w" * (digest[1] % 9 + 1)}}
 
+def edit(messages):
+    said = messages[-1]["content"]
+    found = said.partition("#Source\\n")[2].partition("\\n")[0], guess(messages)
+    return str(found[1]) if isinstance(found[1], str) else (
+        f"<<<<<<< SEARCH x\\n{found[0].rpartition(' ')[2]}\\n=======\\n{found[1]['suggestion']['x']}\\n>>>>>>> REPLACE")
+
 optimizer, folder = json.loads(sys.argv[1]), sys.argv[2]
-llm = ScriptedLLM(guess if optimizer["kind"] == "optoprime" else lambda messages: str(guess(messages))[-9:])
+scripts = {"optoprime": guess, "pareto": guess, "evolve": edit}
+llm = ScriptedLLM(scripts.get(optimizer["kind"], lambda messages: str(guess(messages))[-9:]))
 result = optimize(
     lambda example: judge(x, word, example), [1, 2, 3], feedback=lambda _, out: Feedback(out, f"it is {out:.3f}"),
     optimizer=optimizer, llm=llm, budget=Budget(evaluations=14, invalid=100), run_dir=folder, workers=2,
@@ -71,6 +78,10 @@ def what_counts(folder: Path) -> dict[str, object]:
         ('{"kind": "optoprime", "examples": 1}', (0.15, 0.6, 0.3)),
         ('{"kind": "opro", "candidates": 4}', (0.4, 0.1)),
         ('{"kind": "random", "candidates": 3}', (0.2,)),
+        ('{"kind": "numeric", "candidates": 3, "startup": 4}', (0.4,)),
+        ('{"kind": "rank", "candidates": 3}', (0.4,)),
+        ('{"kind": "pareto", "of": {"kind": "optoprime", "examples": 1}}', (0.5,)),
+        ('{"kind": "evolve", "candidates": 2, "islands": 2, "migrate_every": 2}', (0.4,)),
     ],
 )
 def test_a_killed_run_ends_as_one_that_was_never_stopped(tmp_path, optimizer, kills):

@@ -1,4 +1,4 @@
-"""A chat endpoint on the loopback interface that answers, or fails, as it is told."""
+"""A chat endpoint on the loopback interface that answers, or fails, as it is told; a tiny random model over bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +99,36 @@ def endpoint() -> Iterator[Endpoint]:
     server = Endpoint()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A four-layer Llama over bytes with random weights, in which token i is byte i."""
+    import torch
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("bytes")
+    alphabet = {chr(b): b for b in (*range(33, 127), *range(161, 173), *range(174, 256))}
+    rest = [b for b in range(256) if b not in alphabet.values()]
+    alphabet |= {chr(256 + place): b for place, b in enumerate(rest)}
+    assert set(alphabet) == set(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(BPE({**alphabet, "<end>": 256}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(path)
+    config = LlamaConfig(
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.3,  # large enough that what is steered changes what is said
+        eos_token_id=256,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(path)
+    return path

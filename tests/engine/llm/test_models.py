@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import subprocess
-import sys
 import tarfile
-import textwrap
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -126,19 +123,6 @@ def test_threads_and_processes_fetch_it_once(index: Path, monkeypatch: pytest.Mo
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(lambda _: models.pull("tiny"), range(4)))) == 1
     assert len(fetched) == 1
-
-
-def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    code = f"""
-        import os
-        from pathlib import Path
-        from engine.llm import models
-        with models._locked(Path({str(tmp_path / "x.lock")!r})):
-            os._exit(0)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
-    with models._locked(tmp_path / "x.lock"):
-        pass
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,9 +30,11 @@ VALUES = {"text": "new words", "number": 0.25, "integer": 4, "choice": "blue", "
 
 
 def answer(messages):
-    """A usable answer to any optimizer: JSON where a suggestion is asked for, else the value of the parameter."""
+    """A usable answer to any optimizer: a suggestion or an edit where it is asked for, else the parameter's value."""
     if "#Variables" in messages[-1]["content"]:
         return {"reasoning": "because", "suggestion": VALUES}
+    if "#Source" in messages[-1]["content"]:
+        return "<<<<<<< SEARCH text\na word\n=======\nnew words\n>>>>>>> REPLACE"
     said = str(messages)
     name = next((name for name in VALUES if f'"{name}"' in said), "text")  # the text is asked for by its description
     return VALUES[name] if isinstance(VALUES[name], str) else json.dumps(VALUES[name])

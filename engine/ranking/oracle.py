@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.errors import InputError
-from engine.ranking import Ranking
+from engine.ranking.ranking import Ranking
 
 Levels = Sequence[Sequence[int]]
 """Numbers of candidates, the best level first; those of one level are equal. Who stands nowhere is not known."""
