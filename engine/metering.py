@@ -32,7 +32,8 @@ class MeteredLLM(LLM):
     dearest call so far, are reserved; afterwards the account is set to what was used. A further request of the same
     call - to repair an answer, or because a server gave too few choices - is reserved in the same way before it is
     sent, and left out where the budget does not pay for it. Once a prompt took more tokens than estimated,
-    later ones are estimated higher by the same factor. So the budget is kept as long as the server keeps max_tokens.
+    later ones are estimated higher by the same factor. So the budget is kept as long as the server keeps max_tokens
+    and the first prompt's estimate holds.
     Each call is given its own seed, made of the run's seed, the step and the call's number in the step, so that
     equal prompts get different answers and a resumed run asks for the same ones.
     """
@@ -122,10 +123,16 @@ class MeteredLLM(LLM):
             for request in numbered:
                 yield self._asked(request)
             return
-        with ThreadPoolExecutor(len(numbered), thread_name_prefix="engine-ask") as pool:
-            futures = [pool.submit(contextvars.copy_context().run, self._asked, request) for request in numbered]
+        pool = ThreadPoolExecutor(len(numbered), thread_name_prefix="engine-ask")
+        futures = [pool.submit(contextvars.copy_context().run, self._asked, request) for request in numbered]
+        try:
             for future in futures:
                 yield future.result()
+        except BaseException as error:
+            # After an error the other answers are waited for, to be recorded; an interrupt does not wait.
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
+        pool.shutdown()
 
     def _asked(self, request: Request) -> Completion:
         return self.complete(request.messages, n=request.n, **request.sampling)

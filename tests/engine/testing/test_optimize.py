@@ -12,8 +12,8 @@ import pytest
 from engine import Budget, Feedback, Result, optimize, optimizers, trace
 from engine.errors import LLMUnavailable
 from engine.jsonfiles import read_json
-from engine.llm import OpenAILLM
-from engine.testing import FAULTS, Proposer, Server
+from engine.llm import OpenAILLM, ScriptedLLM
+from engine.testing import FAULTS, Proposer, Server, random_values
 from engine.testing.draft import count_tokens
 from engine.testing.faults import CANARY
 
@@ -204,3 +204,61 @@ def test_unsafe_code_is_run_in_the_sandbox_alone(tmp_path: Path, monkeypatch: py
         )
         assert server.counts["unsafe_code"] >= 2 and result.score == 1
     assert list(tmp_path.rglob(CANARY)) == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_program_that_asks_a_faulty_model_itself_is_evaluated_to_the_end(tmp_path: Path, seed: int) -> None:
+    tone = trace.param("", name="tone")
+    schema = {"type": "object", "properties": {"mark": {"type": "integer", "minimum": 0, "maximum": 9}},
+              "required": ["mark"], "additionalProperties": False}  # fmt: skip
+    with Server(random_values, faults=0.2, seed=seed, hang_s=1.0, drip_s=0.02, retry_after_s=0.01) as server:
+        llm = OpenAILLM("test", server.url, timeout_s=5.0, max_retries=5)
+
+        @trace.node
+        def marked(tone, example):
+            answer = llm.complete([{"role": "user", "content": f"{tone} {example}"}], schema=schema, seed=1)
+            return answer.parsed[0]["mark"]
+
+        result = optimize(
+            lambda example: marked(tone, example),
+            list(range(12)),
+            feedback=lambda _, mark: mark,
+            optimizer="opro",
+            llm=ScriptedLLM([f"tone {number}" for number in range(100)]),
+            budget=Budget(evaluations=6, invalid=40, steps=20),
+            run_dir=tmp_path / "run",
+            workers=8,
+            accept="better",
+        )
+    failed = [is_failed for e in result.history for is_failed in e.failed]
+    marks = [mark for e in result.history for mark in e.scores if mark is not None]
+    assert sum(server.counts.values()) > 5 and set(marks) <= set(range(10))
+    # An answer that stays malformed is a failed run of the program, and says so.
+    texts = {f.text for e in result.history for f, is_failed in zip(e.feedback, e.failed, strict=True) if is_failed}
+    assert sum(failed) < len(failed) / 4 and all("malformed" in text for text in texts)
+
+
+def test_several_parameters_are_asked_for_at_the_same_time(tmp_path: Path) -> None:
+    @trace.node
+    def total(x, y, z):
+        return x + y + z
+
+    def run(name: str, latency_s: float) -> tuple[Server, list[Any]]:
+        params = [trace.param(0.0, name=name, ge=0, le=1) for name in ("x", "y", "z")]
+        with Server(Proposer({"x": 1.0, "y": 1.0, "z": 1.0}), latency_s=latency_s) as server:
+            llm = OpenAILLM("test", server.url)
+            budget = Budget(evaluations=None, steps=2)
+            result = optimize(
+                lambda: total(*params),
+                feedback=lambda _, out: out,
+                optimizer="opro",
+                llm=llm,
+                budget=budget,
+                run_dir=tmp_path / name,
+                accept="better",
+            )
+        return server, [e.candidate.values for e in result.history]
+
+    server, history = run("slow", 0.3)
+    assert server.most_at_once == 3 and len(server.calls) == 6
+    assert run("fast", 0.0)[1] == history, "the order of answers changes nothing"
