@@ -7,8 +7,8 @@ effect: how much an offset changes the mean log-probability per token (nats) of 
 minus that of held-out negative ones, and that of neutral sentences. The offset is from the mean of 8 drawn negative
 sentences to that of 8 positive ones; `reversed` is its opposite, `random` a Gaussian one of its length. Every
 position is steered, as in mode "sticky". Mean over the draws with its 95 % bootstrap interval.
-runs: whole searches for the two class texts of agents/classifier.py, with equal evaluations; the arms' first steps
-are the same for a seed. Differences are paired by seed. --out keeps the rows: those that it holds are left out.
+runs: whole searches for the two class texts of agents/classifier.py, with equal evaluations; guidance begins with
+the first scores told, so an arm's first step is that of the others with its seed. Differences are paired by seed. --out keeps the rows: those that it holds are left out.
 """
 
 from __future__ import annotations
@@ -135,10 +135,10 @@ def run(arm: str, seed: int, evaluations: int, record: Path) -> Row:
 
 OPTIONS = {
     "off": {"guidance": "off"},
-    "embedding": {"guidance": "embedding"},
-    "ungated": {"guidance": "embedding", "gate": False},
-    "single": {"guidance": "embedding", "gate": False, "pool": "single", "depth": 0.55},
-    "text": {"guidance": "text"},
+    "embedding": {"guidance": "embedding", "begin": "scores"},
+    "ungated": {"guidance": "embedding", "begin": "scores", "gate": False},
+    "single": {"guidance": "embedding", "begin": "scores", "gate": False, "pool": "single", "depth": 0.55},
+    "text": {"guidance": "text", "begin": "scores"},
 }
 
 
