@@ -2,8 +2,8 @@
 
     python examples/glov_sentences.py
 
-Sentences: product reviews rated by people. Encoder: all-MiniLM-L6-v2. Proposer: SmolLM2-135M, which after ten free texts
-writes half of each step's with an offset from the worst known texts to the best ones, as long as that is no worse.
+Sentences: product reviews rated by people. Encoder: all-MiniLM-L6-v2. Proposer: SmolLM2-135M. After ten free texts
+it writes half of each step's with an offset from the worst known texts to the best ones, while that is no worse.
 """
 
 from collections import Counter
