@@ -73,8 +73,9 @@ class Glov(Optimizer):
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
         exploring = len(state.history) <= self.config.explore
         crossed = [] if exploring else recombined(state, ranked, round(self.config.crossover * n), self.config.parents)
+        guidance = self._guidance(state, ranked)
         found = list(crossed)
-        for reason, count in self._split(self._guidance(state, ranked), n - len(crossed)):
+        for reason, count in self._split("off" if exploring else guidance, n - len(crossed)):
             try:
                 found += self._written(state, ranked, exploring, reason, count)
             except BudgetSpent:
@@ -107,9 +108,7 @@ class Glov(Optimizer):
         return "embedding" if pays and any(self._steering(state, p, ranked[p.name]) for p in state.params) else "off"
 
     def _begun(self, history: Sequence[Evaluation]) -> bool:
-        if self.config.begin == "scores":
-            return len(history) > max(1, self.config.explore)
-        return has_improved(history)
+        return len(history) > 1 if self.config.begin == "scores" else has_improved(history)
 
     def _split(self, guidance: Guidance, n: int) -> list[tuple[str, int]]:
         """How many new values are written in which way."""

@@ -87,6 +87,13 @@ def test_guidance_may_begin_with_the_first_scores_told():
         assert ("steering" in str(llm.calls)) is is_steered
 
 
+def test_nothing_is_guided_before_scores_are_told():
+    for can_steer in (True, False):
+        llm = script(can_steer)
+        found = glov(explore=20).propose(state(known(10), llm), 4)
+        assert {c.reason for c in found} == {"unsteered"} and "core" not in str(llm.calls)
+
+
 def test_half_of_a_step_is_steered_by_the_means_of_the_best_and_the_worst():
     llm = script()
     found = glov().propose(state(known(30), llm), 10)
