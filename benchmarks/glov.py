@@ -7,8 +7,9 @@ effect: how much an offset changes the mean log-probability per token (nats) of 
 minus that of held-out negative ones, and that of neutral sentences. The offset is from the mean of 8 drawn negative
 sentences to that of 8 positive ones; `reversed` is its opposite, `random` a Gaussian one of its length. Every
 position is steered, as in mode "sticky". Mean over the draws with its 95 % bootstrap interval.
-runs: whole searches for the two class texts of agents/classifier.py, with equal evaluations; the arms' first steps
-are the same for a seed. Differences are paired by seed. --out keeps the rows: those that it holds are left out.
+runs: whole searches for the two class texts of agents/classifier.py, with equal evaluations; guidance begins with
+the first scores told, so an arm's first step is that of the others with its seed. Differences are paired by seed.
+--out keeps the rows: those that it holds are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from engine.llm.steering import Steering
 
 HELD_OUT = 20
 NEUTRAL = 0.3
-MAX_TOKENS = 40
+SHORT = {"candidates": 8, "explore": 8, "max_tokens": 24}
+"""Options of all arms; fewer tokens than the defaults, for one core."""
 Row = dict[str, Any]
 
 
@@ -109,7 +111,7 @@ def run(arm: str, seed: int, evaluations: int, record: Path) -> Row:
             gallery.load("agents/classifier.py:fitness")(),
             validation=gallery.load("agents/classifier.py:held_out")(),
             feedback=gallery.load("agents/classifier.py:score"),
-            optimizer={"kind": "glov", "max_tokens": MAX_TOKENS, **OPTIONS[arm]},
+            optimizer={"kind": "glov", **SHORT, **OPTIONS[arm]},
             llm=llm,
             budget=Budget(evaluations=evaluations, invalid=4 * evaluations),
             workers=1,
@@ -135,10 +137,10 @@ def run(arm: str, seed: int, evaluations: int, record: Path) -> Row:
 
 OPTIONS = {
     "off": {"guidance": "off"},
-    "embedding": {"guidance": "embedding"},
-    "ungated": {"guidance": "embedding", "gate": False},
-    "single": {"guidance": "embedding", "gate": False, "pool": "single", "depth": 0.55},
-    "text": {"guidance": "text"},
+    "embedding": {"guidance": "embedding", "begin": "scores"},
+    "ungated": {"guidance": "embedding", "begin": "scores", "gate": False},
+    "single": {"guidance": "embedding", "begin": "scores", "gate": False, "pool": "single", "depth": 0.55},
+    "text": {"guidance": "text", "begin": "scores"},
 }
 
 

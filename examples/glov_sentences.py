@@ -2,8 +2,8 @@
 
     python examples/glov_sentences.py
 
-Sentences: product reviews rated by people. Encoder: all-MiniLM-L6-v2. Proposer: SmolLM2-135M, which from the first
-improvement on writes half of each step's texts with an offset from the worst known texts to the best ones.
+Sentences: product reviews rated by people. Encoder: all-MiniLM-L6-v2. Proposer: SmolLM2-135M. After ten free texts
+it writes half of each step's with an offset from the worst known texts to the best ones, while that is no worse.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ if __name__ == "__main__":
         classify,
         sentences,
         feedback=score,
-        optimizer={"kind": "glov", "crossover": 0.5, "mode": "exact"},
+        optimizer={"kind": "glov", "begin": "scores", "crossover": 0.5},
         llm="local:smollm2-135m",
         validation=gallery.load("agents/classifier.py:held_out")(),
         budget=Budget(evaluations=32),

@@ -82,5 +82,6 @@ def test_grpo_on_a_reward_of_ones_own(tmp_path, embedded_model):
 @pytest.mark.slow
 def test_glov_steers_a_small_model_on_sentences(tmp_path, embedded_model):
     printed = run("glov_sentences.py", tmp_path)
-    before, after = map(float, re.findall(r"score (\S+) -> (\S+) \(glov", printed)[0])
-    assert after > before and " steered: mean accuracy" in printed and " unsteered: mean accuracy" in printed
+    assert "(glov, evaluations)" in printed
+    written = {kind for _, kind in re.findall(r"(\d+) (steered|unsteered|recombined): mean accuracy", printed)}
+    assert written == {"steered", "unsteered", "recombined"}

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+import transformers
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from engine.errors import DataError, EnvironmentMissing, InputError
 from engine.llm.models import check_reference, model_path
@@ -101,7 +102,8 @@ class ClipEncoder(DualEncoder):
         super().__init__()
         self.name, self._device = str(reference), _device(device)
         self._tokenizer, self._model = _loaded(AutoTokenizer, reference), _loaded(AutoModel, reference)
-        self._processor = _loaded(AutoImageProcessor, reference)
+        # Named here and not at the top: without pillow it cannot be imported, and texts need it not.
+        self._processor = _loaded(transformers.AutoImageProcessor, reference)
         self._model.to(self._device).eval()
         config = self._model.config
         self._longest = getattr(config.text_config, "max_position_embeddings", 64)

@@ -28,7 +28,11 @@ class GlovOptions(SamplingOptions):
     crossover: float = Field(default=0.25, ge=0, le=1, description="share of candidates recombined from known values")
     parents: int = Field(default=5, ge=1, description="best values of each parameter that are recombined")
     guidance: Literal["auto", "embedding", "text", "off"] = Field(
-        default="auto", description="after the first improvement; auto: embedding where the model can be steered"
+        default="auto", description="how the model is guided; auto: embedding where it can be steered"
+    )
+    begin: Literal["improvement", "scores"] = Field(
+        default="improvement",
+        description="guided from the first score above the start's on, or as soon as scores are told",
     )
     pool: Literal["means", "single"] = Field(
         default="means", description="steered from the worst values to the best, or from the second best to the best"
@@ -46,7 +50,7 @@ class GlovOptions(SamplingOptions):
 class Glov(Optimizer):
     """Asks for values that score higher than the k best and the k worst known ones, and steers the model while it does.
 
-    From the first evaluation that scores higher than the start, each text is sampled with an offset in the
+    From the first evaluation that scores higher than the start (`begin`), each text is sampled with an offset in the
     residual stream that points from the hidden states of bad values to those of good ones (engine.llm.steering).
     With `gate`, half of a step's new values are written without it; when the mean over the steps of (steered
     half's mean score - unsteered half's) falls below 0, steering ends for the run. That is read from the
@@ -69,8 +73,9 @@ class Glov(Optimizer):
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
         exploring = len(state.history) <= self.config.explore
         crossed = [] if exploring else recombined(state, ranked, round(self.config.crossover * n), self.config.parents)
+        guidance = self._guidance(state, ranked)
         found = list(crossed)
-        for reason, count in self._split(self._guidance(state, ranked), n - len(crossed)):
+        for reason, count in self._split("off" if exploring else guidance, n - len(crossed)):
             try:
                 found += self._written(state, ranked, exploring, reason, count)
             except BudgetSpent:
@@ -95,12 +100,15 @@ class Glov(Optimizer):
                 place="options of Glov",
                 allowed=", ".join(("auto", *llm.steering_modes)),
             )
-        if asked == "off" or not has_improved(state.history):
+        if asked == "off" or not self._begun(state.history):
             return "off"
         if asked == "text" or not llm.can_steer:
             return "text"
         pays = not self.config.gate or steering_gain(state.history) >= 0
         return "embedding" if pays and any(self._steering(state, p, ranked[p.name]) for p in state.params) else "off"
+
+    def _begun(self, history: Sequence[Evaluation]) -> bool:
+        return len(history) > 1 if self.config.begin == "scores" else has_improved(history)
 
     def _split(self, guidance: Guidance, n: int) -> list[tuple[str, int]]:
         """How many new values are written in which way."""

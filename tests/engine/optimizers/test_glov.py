@@ -80,6 +80,20 @@ def test_guidance_begins_with_the_first_improvement():
     assert not has_improved([evaluation(0.5, text="start"), failed])
 
 
+def test_guidance_may_begin_with_the_first_scores_told():
+    for explore, is_steered in ((0, True), (9, True), (10, False)):
+        llm = script()
+        glov(begin="scores", explore=explore).propose(state(known(10, improved=False), llm), 4)
+        assert ("steering" in str(llm.calls)) is is_steered
+
+
+def test_nothing_is_guided_before_scores_are_told():
+    for can_steer in (True, False):
+        llm = script(can_steer)
+        found = glov(explore=20).propose(state(known(10), llm), 4)
+        assert {c.reason for c in found} == {"unsteered"} and "core" not in str(llm.calls)
+
+
 def test_half_of_a_step_is_steered_by_the_means_of_the_best_and_the_worst():
     llm = script()
     found = glov().propose(state(known(30), llm), 10)
