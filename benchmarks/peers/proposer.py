@@ -3,7 +3,7 @@
 It knows no optimizer. It reads the whole conversation as one text, in which it finds candidates, the scores that stand
 beside them, what is said to be wrong, and which form of answer is wanted; and it answers in that form with
 one edit. Its skill is the same for all: what a text names as wrong it understands with probability
-`skill`; without that, and from two scored candidates on, it mixes the best two every second time; else it makes a
+`skill` (what stands in the line of another candidate is said of that one); without that, and from two scored candidates on, it mixes the best two every second time; else it makes a
 random edit. It edits the candidate that the text calls the current one, else the best scored, else
 the last shown. So an optimizer gets out what it put in: feedback texts, scores, and which candidate it shows.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peers.answers import answer_in_form, asks_for_feedback
-from peers.task import Task, Values
+from peers.task import Found, Task, Values
 
 SCORE = re.compile(r"(?:score|accuracy|fitness|combined_score)\W{0,6}?(-?\d+(?:\.\d+)?)(?![\d.]*\w)", re.IGNORECASE)
 CURRENT = re.compile(r"#Variables|# ?Current Program\n|<VARIABLE>|following instructions|\bcurrent\b|\bpresent\b", re.I)
@@ -82,29 +82,25 @@ class Proposer:
         found = self._task.found(text)
         scores = [(match.start(), float(match[1])) for match in SCORE.finditer(text)]
         is_before = bool(scores and found and scores[0][0] < found[0][0])
-        ends = [*(at for at, _ in found), len(text)]
+        starts = [*(start for start, _, _ in found), len(text)]
         candidates = []
-        for number, (at, values) in enumerate(found):
-            start = ends[number - 1] if number else 0
-            inside = (start, at) if is_before else (at, ends[number + 1])
+        for number, (at, _, values) in enumerate(found):
+            inside = (starts[number - 1] if number else 0, at) if is_before else (at, starts[number + 1])
             beside = [score for place, score in scores if inside[0] <= place < inside[1]]
             candidates.append((values, beside[-1 if is_before else 0] if beside else None))
-        return Reading(candidates, self._base(text, found, candidates), text)
+        base = self._base(text, found, candidates)
+        return Reading(candidates, {**self._task.start, **base}, _of_base(text, found, base))
 
-    def _base(self, text: str, found: Sequence[Any], candidates: Sequence[tuple[Values, float | None]]) -> Values:
-        whole = self._task.start
+    def _base(self, text: str, found: Sequence[Found], candidates: Sequence[tuple[Values, float | None]]) -> Values:
         marked = []
         for mark in CURRENT.finditer(text):
-            behind = [(at, values) for at, values in found if mark.end() <= at <= mark.end() + NEAR]
-            marked += [(behind[0])] if behind else []
+            marked += [each for each in found if mark.end() <= each[0] <= mark.end() + NEAR][:1]
         scored = [c for c in candidates if c[1] is not None]
         if marked:
-            chosen = max(marked, key=lambda m: m[0])[1]
-        elif scored:
-            chosen = max(scored, key=lambda c: c[1])[0]  # type: ignore[arg-type,return-value]
-        else:
-            chosen = candidates[-1][0] if candidates else whole
-        return {**whole, **chosen}
+            return max(marked, key=lambda each: each[0])[2]
+        if scored:
+            return max(scored, key=lambda c: c[1])[0]  # type: ignore[arg-type,return-value]
+        return candidates[-1][0] if candidates else self._task.start
 
     def _only(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
         """The one parameter that the last message asks for in words, where the task has several."""
@@ -128,6 +124,17 @@ class Proposer:
         scored = [c for c in candidates if c[1] is not None]
         base = max(scored, key=lambda c: c[1])[0] if scored else {name: start[name]}  # type: ignore[arg-type,return-value]
         return Reading(candidates, base, "")
+
+
+def _of_base(text: str, found: Sequence[Found], base: Values) -> str:
+    """The text without what stands in one line with another candidate: that is said of it."""
+    kept, at = "", 0
+    for start, end, values in found:
+        if values != base:
+            line_end = text.find("\n", end)
+            kept += text[at:start]
+            at = max(at, len(text) if line_end < 0 else line_end)
+    return kept + text[at:]
 
 
 def criticism(text: str) -> str:

@@ -10,6 +10,7 @@ what was expected, and what was done wrongly.
 from __future__ import annotations
 
 import datetime
+import itertools
 import random
 import re
 from collections.abc import Callable
@@ -154,6 +155,13 @@ def track(rules: set[str], given: Any) -> str:
 SOLVERS: dict[str, Callable[[set[str], Any], str]] = {"words": words, "logic": logic, "date": date, "track": track}
 
 
+def _faults(example: dict[str, Any], output: str) -> tuple[str, ...]:
+    """The fewest rules that, left out or followed where they should not be, give this output."""
+    rules = OF_KIND[example["kind"]]
+    sets = (chosen for n in range(1, len(rules) + 1) for chosen in itertools.combinations(rules, n))
+    return next((chosen for chosen in sets if answered(set(USEFUL) ^ set(chosen), example) == output), ())
+
+
 def drawn(rng: random.Random, kind: str) -> dict[str, Any]:
     """A random puzzle of a kind."""
     if kind == "words":
@@ -194,24 +202,12 @@ class Puzzles(Task):
         right = answered(set(USEFUL), example)
         if output == right:
             return 1.0, f"right: {right}"
-        wrong = self._faults(example, str(output))
-        return 0.0, f"wrong: expected {right}, got {output}; " + "; ".join(wrong)
-
-    def _faults(self, example: Any, output: str) -> list[str]:
-        """What would give this answer if it alone were done wrongly; else all that could matter, one of them told."""
-        right = answered(set(USEFUL), example)
-        told = []
-        for rule in OF_KIND[example["kind"]]:
-            other = set(USEFUL) ^ {rule}
-            if answered(other, example) != right:
-                told.append(rule)
-        alone = [rule for rule in told if answered(set(USEFUL) ^ {rule}, example) == output]
-        pool = alone or told
-        return [RULES[pool[len(output) % len(pool)]][1]] if pool else []
+        told = "; ".join(RULES[rule][1] for rule in _faults(example, str(output)))
+        return 0.0, f"wrong: expected {right}, got {output}; {told}"
 
     def found(self, text: str) -> list[Found]:
         spans = re.finditer(re.escape(HEAD) + r"[^\n\"`<>\]\\]*", text)
-        return [(span.start(), {"instruction": _of_sentences(self._stated(span[0]))}) for span in spans]
+        return [(*span.span(), {"instruction": _of_sentences(self._stated(span[0]))}) for span in spans]
 
     def improved(self, values: Values, text: str, skill: float, rng: random.Random) -> Values | None:
         stated = self._stated(values["instruction"])

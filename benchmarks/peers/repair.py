@@ -81,8 +81,8 @@ class Repair(Task):
         return 0.0, f"invoice{tuple(example)} gave {output}, not {wanted}; look at " + " and ".join(_parts(example))
 
     def found(self, text: str) -> list[Found]:
-        read = [(match.start(), _choices(match[0])) for match in re.finditer(_pattern(), text)]
-        return [(at, {"invoice": _source(choices)}) for at, choices in read]
+        read = [(match.span(), _choices(match[0])) for match in re.finditer(_pattern(), text)]
+        return [(*span, {"invoice": _source(choices)}) for span, choices in read]
 
     def improved(self, values: Values, text: str, skill: float, rng: random.Random) -> Values | None:
         """One of the sites that failed tests name is given another of its options."""

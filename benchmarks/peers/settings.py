@@ -23,9 +23,9 @@ class Settings(Task):
 
     def from_text(self, text: str) -> Values:
         found = self.found(text)
-        if not found or len(found[0][1]) < len(self.specs):
+        if not found or len(found[0][2]) < len(self.specs):
             raise ValueError("a line 'name = value' is wanted for each of " + ", ".join(s.name for s in self.specs))
-        return {spec.name: self._read(spec, found[0][1][spec.name]) for spec in self.specs}
+        return {spec.name: self._read(spec, found[0][2][spec.name]) for spec in self.specs}
 
     def found(self, text: str) -> list[Found]:
         candidates: list[tuple[int, int, dict[str, Any]]] = []
@@ -36,8 +36,7 @@ class Settings(Task):
             else:
                 candidates.append((start, end, {name: value}))
         # Code of the program repeats names too; what shows all of them is a candidate.
-        whole = [(start, values) for start, _, values in candidates if len(values) == len(self.specs)]
-        return whole or [(start, values) for start, _, values in candidates]
+        return [each for each in candidates if len(each[2]) == len(self.specs)] or candidates  # type: ignore[return-value]
 
     def varied(self, values: Values, rng: random.Random) -> Values:
         spec = rng.choice([s for s in self.specs if s.name in values])

@@ -15,8 +15,8 @@ from typing import Any
 Values = Mapping[str, Any]
 """Values by parameter name."""
 
-Found = tuple[int, Values]
-"""Where in a text the values of a candidate stand, and which they are; some may be absent."""
+Found = tuple[int, int, Values]
+"""From where to where in a text the values of a candidate stand, and which they are; some may be absent."""
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 """What makes a function a traced one; `plain` where nothing is traced."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from opto.optimizers import OptoPrime
 from opto.trace import bundle, node
+from opto.trace.nodes import GRAPH
 
 from peers.job import Job, Spent
 from peers.task import Spec, Values
@@ -21,6 +22,7 @@ BATCH = 3
 
 
 def optimize(job: Job) -> Values:
+    GRAPH.clear()  # it holds every node of the process, and numbers names on
     program, params = _traced(job)
     optimizer = OptoPrime(list(params.values()), llm=_model(job), objective=None, memory_size=0)
     rng = random.Random(job.seed)
