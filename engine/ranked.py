@@ -92,10 +92,15 @@ class RankedSearch(Search):
             self._held = held
         return best, parts.rule(*comparable(best, held))
 
-    def _held_scores(self, batch: Sequence[int]) -> Sequence[float | None]:
+    def _scores_of(self, values: Mapping[str, Any], batch: Sequence[int]) -> Sequence[float | None]:
+        if values != self.current:
+            super()._scores_of(values, batch)  # they may not have been run on all of it
+            return [None for _ in batch]
         return [self._said[i].scalar if i in self._said else None for i in batch]
 
-    def _told(self, index: int, trajectory: Trajectory) -> Trajectory:
+    def _told(self, values: Mapping[str, Any], index: int, trajectory: Trajectory) -> Trajectory:
+        if values != self.current:
+            return trajectory
         return replace(trajectory, feedback=self._said.get(index, trajectory.feedback))
 
     def _standing(self, evaluations: Sequence[Evaluation]) -> dict[str, Any]:

@@ -169,8 +169,9 @@ class Search:
         rng = random.Random(f"{parts.seed}/{step}")
         batch = self._batch(rng)
         wanted = int(min(parts.optimizer.candidates, parts.ledger.left("evaluations")))
-        proposed = self._proposed(step, batch, rng, wanted)
-        sieved = self._sieve(proposed, self.current)
+        state = self._state(step, batch, rng)
+        proposed = self._proposed(state, wanted)
+        sieved = self._sieve(proposed, state.current)
         parts.ledger.charge(invalid=len(sieved.invalid) + len(sieved.duplicates))
         evaluations = self._evaluated(step, sieved.fresh, batch)
         evaluations, verdict = self._decided(evaluations, batch)
@@ -183,14 +184,15 @@ class Search:
         size, examples = self.parts.batch_size, self.parts.examples
         return examples if size is None or size >= len(examples) else sorted(rng.sample(examples, size))
 
-    def _proposed(self, step: int, batch: Sequence[int], rng: random.Random, wanted: int) -> list[Candidate]:
+    def _state(self, step: int, batch: Sequence[int], rng: random.Random) -> State:
+        """What the optimizer sees in this step, from the values on that it works from."""
         parts = self.parts
         if parts.llm is not None:
             parts.llm.begin_step(step)
         state = State(
             params=[p for p in parts.params if is_proposable(p)],
             current=dict(self.current),
-            trajectories=self._trajectories(batch, rng),
+            trajectories=(),
             history=tuple(self.history),
             llm=parts.llm,
             rng=rng,
@@ -200,8 +202,12 @@ class Search:
             examples=[parts.program.texts[i] for i in batch],
             notes={"refused": list(self._refused)},
         )
+        parent = dict(parts.optimizer.parent(state))
+        return replace(state, current=parent, trajectories=self._trajectories(parent, batch, rng))
+
+    def _proposed(self, state: State, wanted: int) -> list[Candidate]:
         try:
-            return parts.optimizer.propose(state, wanted)[:wanted]
+            return self.parts.optimizer.propose(state, wanted)[:wanted]
         except AnswerError as error:
             return [Candidate({}, fault=error.message)]
 
@@ -226,7 +232,6 @@ class Search:
         if verdict.accepted:
             best = replace(best, accepted=True)
             self.current = dict(best.candidate.values)
-            self._shown.clear()
             self.store()
         return [*evaluations[:place], best, *evaluations[place + 1 :]], verdict
 
@@ -244,30 +249,31 @@ class Search:
             best = replace(whole, candidate=best.candidate, step=best.step)
         return best, parts.rule(best.scores, self.evaluation_of(self.current).scores)
 
-    def _trajectories(self, batch: Sequence[int], rng: random.Random) -> list[Trajectory]:
-        """Runs of the held values on the batch's worst examples, ties in random order."""
-        scores = dict(zip(batch, self._held_scores(batch), strict=True))
+    def _trajectories(self, values: Mapping[str, Any], batch: Sequence[int], rng: random.Random) -> list[Trajectory]:
+        """Runs of the values on the batch's worst examples, ties in random order."""
+        scores = dict(zip(batch, self._scores_of(values, batch), strict=True))
         order = sorted(rng.sample(list(batch), len(batch)), key=lambda i: (scores[i] is not None, scores[i] or 0.0))
         chosen = order[: self.parts.optimizer.shown]
-        key, known = values_key(self.current), self.parts.evaluator.known
+        key, known = values_key(values), self.parts.evaluator.known
         if "graph" in self.parts.optimizer.needs:
-            self._trace(chosen)
-            return [self._told(i, self._shown[key, i]) for i in chosen]
-        return [self._told(i, self._trajectory(i, known[key, i])) for i in chosen]
+            self._trace(values, chosen)
+            return [self._told(values, i, self._shown[key, i]) for i in chosen]
+        return [self._told(values, i, self._trajectory(i, known[key, i])) for i in chosen]
 
-    def _told(self, index: int, trajectory: Trajectory) -> Trajectory:
-        """A run of the held values as the optimizer is told it."""
+    def _told(self, values: Mapping[str, Any], index: int, trajectory: Trajectory) -> Trajectory:
+        """A run of the values as the optimizer is told it."""
         return trajectory
 
-    def _held_scores(self, batch: Sequence[int]) -> Sequence[float | None]:
-        """The held values' scores on the batch; where nothing is scored they may not have been run on all of it."""
-        key = values_key(self.current)
-        self.parts.evaluator.evaluate([self.current], batch, self.parts.ledger)
+    def _scores_of(self, values: Mapping[str, Any], batch: Sequence[int]) -> Sequence[float | None]:
+        """The values' scores on the batch; they may not have been run on all of it."""
+        key = values_key(values)
+        self.parts.evaluator.evaluate([values], batch, self.parts.ledger)
         return [self.parts.evaluator.known[key, i].feedback.scalar for i in batch]
 
-    def _trace(self, examples: Sequence[int]) -> None:
-        """Run the held values on the examples again where their graph is not at hand; each is paid for once."""
-        key = values_key(self.current)
+    def _trace(self, values: Mapping[str, Any], examples: Sequence[int]) -> None:
+        """Run the values on the examples again where their graph is not at hand; each is paid for once."""
+        key = values_key(values)
+        self._shown = {place: run for place, run in self._shown.items() if place[0] == key}
         absent = [i for i in examples if (key, i) not in self._shown]
         unpaid = {f"{key}/{i}" for i in absent} - self._traced
         self.parts.ledger.reserve(runs=len(unpaid))
@@ -277,7 +283,7 @@ class Search:
         def take(index: int, run: Run) -> Trajectory:
             return replace(self._trajectory(index, run.outcome), subgraph=run.subgraph(proposable))
 
-        for index, trajectory in zip(absent, self.parts.evaluator.map_runs(self.current, absent, take), strict=True):
+        for index, trajectory in zip(absent, self.parts.evaluator.map_runs(values, absent, take), strict=True):
             self._shown[key, index] = trajectory
 
     def _trajectory(self, index: int, outcome: Outcome) -> Trajectory:

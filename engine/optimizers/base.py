@@ -84,13 +84,13 @@ class Trajectory:
 class State:
     """What an optimizer sees when it proposes; proposing changes nothing of it but `rng`.
 
-    `params`: those it may change (never weights); `current`: their present values;
-    `initial`: the values that the search began with; `trajectories`: runs of the current values on
-    some of this step's examples, the worst first; `examples`: all of this step's examples as
-    text; `history`: all evaluations so far, oldest first, the starting values' first of all; `llm`:
-    counted and budgeted by the loop, None for optimizers that need none; `rng`: seeded by run and
-    step; `objective`: what the program is for, its docstring; `notes["refused"]`: why proposals of the
-    last step were not run.
+    `params`: those it may change (never weights); `current`: the values that this step works from,
+    those held by the loop unless the optimizer's `parent` names others; `initial`: the values that
+    the search began with; `trajectories`: runs of the current values on some of this step's examples,
+    the worst first; `examples`: all of this step's examples as text; `history`: all evaluations so
+    far, oldest first, the starting values' first of all; `llm`: counted and budgeted by the loop, None
+    for optimizers that need none; `rng`: seeded by run and step; `objective`: what the program is for,
+    its docstring; `notes["refused"]`: why proposals of the last step were not run.
     """
 
     params: Sequence[Param]
@@ -142,6 +142,14 @@ class Optimizer(ABC):
     def candidates(self) -> int:
         """How many candidates the loop asks for in a step."""
         return int(self.config.candidates)
+
+    def parent(self, state: State) -> Mapping[str, Any]:
+        """The values that this step works from: by default those that the loop holds, `state.current`.
+
+        Any complete values of the history may be chosen; `state` has no trajectories yet. What a candidate leaves
+        out is filled from them. Acceptance compares with the held values all the same.
+        """
+        return state.current
 
     @abstractmethod
     def propose(self, state: State, n: int) -> list[Candidate]:

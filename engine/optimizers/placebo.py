@@ -38,6 +38,9 @@ class Placebo(Optimizer):
     def candidates(self) -> int:
         return self._inner.candidates
 
+    def parent(self, state: State) -> Mapping[str, Any]:
+        return self._inner.parent(replace(state, history=shuffled(state.history, state.rng)))
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         history = shuffled(state.history, state.rng)
         blind = replace(state, history=history, trajectories=_misjudged(state.trajectories, history, state.rng))

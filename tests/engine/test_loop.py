@@ -539,3 +539,28 @@ def test_two_parameters_of_one_name_are_refused(run):
     a, b = trace.param(1, name="same"), trace.param(2, name="same")
     with pytest.raises(InputError, match=r"two parameters are called 'same'"):
         run(lambda: a + b, feedback=lambda _, out: out, optimizer=Fixed())
+
+
+def test_an_optimizer_may_work_from_other_values_than_the_held_ones(run):
+    class FromTheStart(Fixed):
+        needs = frozenset({"score", "graph"})
+
+        def parent(self, state):
+            assert not state.trajectories
+            return state.history[0].candidate.values
+
+    x, y = trace.param(0.0, name="x"), trace.param(7.0, name="y")
+
+    @trace.node
+    def add(x: float, y: float, example: float) -> float:
+        return x + y + example
+
+    optimizer = FromTheStart({"x": 1.0, "y": 8.0}, {"x": 1.5})
+    result = run(lambda e: add(x, y, e), [0.5, 0.25], feedback=lambda _, out: out, optimizer=optimizer)
+    second = optimizer.states[1]
+    assert second.current == {"x": 0.0, "y": 7.0}
+    assert [t.output for t in second.trajectories] == ["7.25", "7.5"]  # of the values it works from, worst first
+    assert all(t.subgraph is not None for t in second.trajectories)
+    # What a candidate leaves out is filled from there, and it is compared with the held values: 1.5 + 7 < 1 + 8.
+    assert result.history[2].candidate.values == {"x": 1.5, "y": 7.0}
+    assert [e.accepted for e in result.history] == [False, True, False] and result.best == {"x": 1.0, "y": 8.0}
