@@ -2,10 +2,11 @@
 
 It knows no optimizer. It reads the whole conversation as one text, in which it finds candidates, the scores that stand
 beside them, what is said to be wrong, and which form of answer is wanted; and it answers in that form with
-one edit. Its skill is the same for all: what a text names as wrong it understands with probability
-`skill` (what stands in the line of another candidate is said of that one); without that, and from two scored candidates on, it mixes the best two every second time; else it makes a
-random edit. It edits the candidate that the text calls the current one, else the best scored, else
-the last shown. So an optimizer gets out what it put in: feedback texts, scores, and which candidate it shows.
+one edit. Its skill is the same for all: what a text names as wrong it understands with probability `skill` (what
+stands in the line of another candidate is said of that one); without that, and from two scored candidates on,
+it mixes the best two every second time; else it makes a random edit. It edits the candidate that the text calls the
+current one, else the best scored, else the last shown; and it avoids what the text shows already. So an optimizer
+gets out what it put in: feedback texts, scores, and which candidates it shows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SCORE = re.compile(r"(?:score|accuracy|fitness|combined_score)\W{0,6}?(-?\d+(?:\
 CURRENT = re.compile(r"#Variables|# ?Current Program\n|<VARIABLE>|following instructions|\bcurrent\b|\bpresent\b", re.I)
 NEAR = 300
 """The first candidate at most so many characters behind such a word is the current one; of several the last."""
+
+TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,15 @@ class Proposer:
         return answer_in_form(self._task, request, text, reading.base, self._edited(reading, rng), only)
 
     def _edited(self, reading: Reading, rng: random.Random) -> Values:
+        """An edit that the text does not show already, if one of TRIES is."""
+        shown = [values for values, _ in reading.candidates]
+        for _ in range(TRIES):
+            edited = self._one_edit(reading, rng)
+            if edited not in shown:
+                break
+        return edited
+
+    def _one_edit(self, reading: Reading, rng: random.Random) -> Values:
         fixed = self._task.improved(reading.base, reading.text, self._skill, rng)
         if fixed is not None:
             return fixed
