@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.acceptance import bootstrap_interval
+from engine.errors import EngineError
 from engine.optimizers import names
 
 PEERS = ("gepa", "textgrad", "openevolve", "opro", "trace")
@@ -70,7 +71,10 @@ class Bench:
         with quiet():
             made = TASKS[task](seed)
             url = self.endpoint.open(name, self._answer(task, seed), self.asked.calls)
-            found = run(made, optimizer, self.endpoint, name, url, seed=seed, accept=self.asked.accept, **limits)
+            try:
+                found = run(made, optimizer, self.endpoint, name, url, seed=seed, accept=self.asked.accept, **limits)
+            except EngineError as error:  # an optimizer that cannot take this task, or this model
+                found = {"error": error.message}
         return {"task": task, "seed": seed, "optimizer": optimizer, **found}
 
     def peer(self, peer: str, jobs: Sequence[tuple[str, int]]) -> Iterator[Row]:
