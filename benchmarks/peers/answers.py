@@ -30,8 +30,8 @@ def answer_in_form(
     schema = _schema(request)
     if schema is not None:
         return json.dumps(_filled(schema, task, values, None))
-    if "SEARCH/REPLACE" in text:
-        return _diff(task.to_text(base), task.to_text(values))
+    if "<<<<<<< SEARCH" in text:
+        return _blocks(task, text, base, values)
     if tag := TAG.search(text):
         name = tag[1] or tag[2]
         return f"<{name}>{task.to_text(values)}</{name}>"
@@ -81,8 +81,20 @@ def _named(text: str, values: Values) -> dict[str, Any]:
     return found
 
 
+def _blocks(task: Task, text: str, base: Values, values: Values) -> str:
+    """The change as SEARCH/REPLACE blocks: of the whole text, or where several names are to be told of each value."""
+    if "name behind SEARCH" in text and len(values) > 1:
+        named = [
+            f"<<<<<<< SEARCH {name}\n{json.dumps(base[name])}\n=======\n{json.dumps(value)}\n>>>>>>> REPLACE"
+            for name, value in values.items()
+            if value != base[name]
+        ]
+        return NOTE + "\n\n" + "\n".join(named)
+    return _diff(task.to_text(base), task.to_text(values))
+
+
 def _diff(old: str, new: str) -> str:
-    """The changed lines as SEARCH/REPLACE blocks."""
+    """The changed lines as blocks."""
     pairs = list(zip(old.splitlines(), new.splitlines(), strict=False))
     blocks = [f"<<<<<<< SEARCH\n{a}\n=======\n{b}\n>>>>>>> REPLACE" for a, b in pairs if a != b]
     return NOTE + "\n\n" + "\n".join(blocks)
