@@ -103,7 +103,7 @@ def logic(rules: set[str], given: Any) -> str:
     """The value of tokens such as: not True and False or True."""
     tokens = [token == "True" if token in ("True", "False") else token for token in given]
     if "right" in rules:
-        tokens = _negated(tokens)[::-1]
+        return str(_from_the_right(_negated(tokens)))
     elif "not" in rules:
         tokens = _negated(tokens)
     elif "not" in tokens:
@@ -123,6 +123,14 @@ def logic_value(rules: set[str], tokens: list[Any]) -> bool:
         elif isinstance(token, bool):
             parts[-1].append(token)
     return any(map(all, parts)) if loose == "or" else all(map(any, parts))
+
+
+def _from_the_right(tokens: list[Any]) -> bool:
+    """The value without precedence: a and (b or (c and ...))."""
+    value = bool(tokens[-1])
+    for word, before in zip(tokens[-2::-2], tokens[-3::-2], strict=True):
+        value = before and value if word == "and" else before or value
+    return value
 
 
 def _negated(tokens: list[Any]) -> list[Any]:
