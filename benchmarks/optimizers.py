@@ -95,7 +95,13 @@ class Bench:
                     line = ""
                 found = json.loads(line) if line else {"error": "the peer's process ended"}
                 # What the endpoint gave is the truth about calls; peers count their own.
-                row = {"task": task, "seed": seed, "optimizer": f"peer:{peer}", **found, "calls": self.endpoint.given[name]}
+                row = {
+                    "task": task,
+                    "seed": seed,
+                    "optimizer": f"peer:{peer}",
+                    **found,
+                    "calls": self.endpoint.given[name],
+                }
                 yield row
             process.stdin.close()
 
@@ -122,13 +128,19 @@ def embedded(model: str, seed: int) -> Answer:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without what a run tells on the terminal."""
-    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing), contextlib.redirect_stdout(nothing):
+    with (
+        Path(os.devnull).open("w") as nothing,
+        contextlib.redirect_stderr(nothing),
+        contextlib.redirect_stdout(nothing),
+    ):
         yield
 
 
 def table(task: str, rows: Sequence[Row], reference: str) -> Table:
     """Means over the seeds of one task, best first, with intervals and the reference's lead."""
-    found = Table("optimizer", "held out [95 %]", "runs", "calls", f"{reference} - this [95 %]", f"{reference} is", "seeds")
+    found = Table(
+        "optimizer", "held out [95 %]", "runs", "calls", f"{reference} - this [95 %]", f"{reference} is", "seeds"
+    )
     own = {row["seed"]: row["score"] for row in rows if row["optimizer"] == reference and "score" in row}
     scored = {}
     for row in rows:

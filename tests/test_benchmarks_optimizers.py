@@ -19,7 +19,7 @@ FAULT = "the words are not separated by commas"
 PROMPTS = {
     "gepa": f"with the following instructions:\n```\n{HEAD}\n```\n## Feedback\nscore 0. {FAULT}\n\nwithin ``` blocks.",
     "textgrad": f"<VARIABLE> {HEAD} </VARIABLE> <FEEDBACK>{FAULT}</FEEDBACK> ONLY between the <IMPROVED_VARIABLE> tags",
-    "openevolve": f"## Last Execution Output\n{FAULT}\n# Current Program\n```text\n{HEAD}\n```\n# Task\nRewrite the program",
+    "openevolve": f"{FAULT}\n# Current Program\n```text\n{HEAD}\n```\n# Task\nRewrite the program",
     "trace": f'"suggestion": {{}}\n#Variables\n(str) instruction0={HEAD}\n#Feedback\n{FAULT}',
     "edits": f"<<<<<<< SEARCH\n#Source\n(text) instruction =\n```\n{HEAD}\n```\n#Runs\nfeedback = {FAULT}",
     "opro": f"text:\n{HEAD}\nscore:\n10\n{FAULT}\nWrite the text in square brackets.",
@@ -36,7 +36,15 @@ def peers(monkeypatch):
 def test_one_task_with_ours_alone(tmp_path):
     out = tmp_path / "rows.jsonl"
     limits = ["--tasks", "puzzles", "--ours", "optoprime", "--seeds", "1", "--runs", "100", "--calls", "6"]
-    command = [sys.executable, str(BENCHMARKS / "optimizers.py"), *limits, "--reference", "optoprime", "--out", str(out)]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "optimizers.py"),
+        *limits,
+        "--reference",
+        "optoprime",
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=BENCHMARKS.parent)
     rows = {row["optimizer"]: row for row in map(json.loads, out.read_text().splitlines())}
     assert set(rows) == {"optoprime", "peer:opro"}

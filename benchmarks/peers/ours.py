@@ -86,5 +86,7 @@ def run(
 
 
 def _param(spec: Spec) -> Any:
-    limits = {key: value for key in ("ge", "le", "choices") if (value := getattr(spec, key))is not None and value != ()}
+    limits = {
+        key: value for key in ("ge", "le", "choices") if (value := getattr(spec, key)) is not None and value != ()
+    }
     return trace.param(spec.value, name=spec.name, **limits)

@@ -23,7 +23,9 @@ from peers.answers import answer_in_form, asks_for_feedback
 from peers.task import Found, Task, Values
 
 SCORE = re.compile(r"(?:score|accuracy|fitness|combined_score)\W{0,6}?(-?\d+(?:\.\d+)?)(?![\d.]*\w)", re.IGNORECASE)
-CURRENT = re.compile(r"#Variables|#Source|# ?Current Program\n|<VARIABLE>|following instructions|\bcurrent\b|\bpresent\b", re.I)
+CURRENT = re.compile(
+    r"#Variables|#Source|# ?Current Program\n|<VARIABLE>|following instructions|\bcurrent\b|\bpresent\b", re.I
+)
 NEAR = 300
 """The first candidate at most so many characters behind such a word is the current one; of several the last."""
 

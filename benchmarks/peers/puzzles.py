@@ -42,6 +42,7 @@ RULES: dict[str, tuple[str, str]] = {
 }
 """Name: the sentence, and what is said where it is missing or (of the four that harm) where it is followed."""
 
+WORDS = ("apple", "Berry", "cherry", "Date", "elder", "Fig", "grape", "Hazel", "iris", "Juniper", "kale", "Lemon")
 USEFUL = ("case", "once", "comma", "not", "and", "iso", "leap", "swaps", "name")
 HARMFUL = ("length", "right", "first", "shout")
 OF_KIND = {
@@ -173,13 +174,16 @@ def _faults(example: dict[str, Any], output: str) -> tuple[str, ...]:
 def drawn(rng: random.Random, kind: str) -> dict[str, Any]:
     """A random puzzle of a kind."""
     if kind == "words":
-        pool = "apple Berry cherry Date elder Fig grape Hazel iris Juniper kale Lemon".split()
-        given: Any = rng.sample(pool, 4)
+        given: Any = rng.sample(WORDS, 4)
         given += rng.sample(given, rng.randint(0, 1))
     elif kind == "logic":
         given = []
         for _ in range(3):
-            given += [*(["not"] if rng.random() < 0.4 else []), rng.choice(("True", "False")), rng.choice(("and", "or"))]
+            given += [
+                *(["not"] if rng.random() < 0.4 else []),
+                rng.choice(("True", "False")),
+                rng.choice(("and", "or")),
+            ]
         given = given[:-1]
     elif kind == "date":
         given = {"from": (2024, 2, rng.randint(10, 29)), "days": rng.randint(1, 25)}

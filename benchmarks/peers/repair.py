@@ -62,7 +62,9 @@ class Repair(Task):
     def __init__(self, seed: int, train: int = 20, held_out: int = 60) -> None:
         rng = random.Random(f"repair/{seed}")
         wrong = rng.sample(list(SITES), FAULTS)
-        choices = {name: rng.choice(options[1:]) if name in wrong else options[0] for name, (options, _) in SITES.items()}
+        choices = {
+            name: rng.choice(options[1:]) if name in wrong else options[0] for name, (options, _) in SITES.items()
+        }
         self.specs = [Spec("invoice", "code", _source(choices))]
         self.train = [_case(rng) for _ in range(train)]
         self.held_out = [_case(rng) for _ in range(held_out)]

@@ -40,7 +40,9 @@ class Engine(EngineLM):
 def optimize(job: Job) -> Values:
     textgrad.set_backward_engine(Engine(job), override=True)
     variable = textgrad.Variable(
-        job.task.to_text(job.task.start), requires_grad=True, role_description=f"what is to be improved. {job.task.objective}"
+        job.task.to_text(job.task.start),
+        requires_grad=True,
+        role_description=f"what is to be improved. {job.task.objective}",
     )
     optimizer = textgrad.TGD(parameters=[variable], engine=Engine(job))
     rng = random.Random(job.seed)

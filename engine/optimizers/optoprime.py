@@ -43,9 +43,10 @@ class OptoPrime(Optimizer):
     The answer is {"reasoning": text, "suggestion": {name: value}}, constrained by the parameters' types.
 
     Departures from the paper: several runs stand in one prompt under one set of headings; the memory is the
-    latest evaluations whether accepted or not, with scores; a step works from the best values so far, accepted or
-    not (see `parent`); several candidates may be asked for at once (`n` samples of one prompt); the answer is a constrained JSON value, so nothing is parsed out of
-    prose; and the loop, not the optimizer, decides whether a suggestion is taken.
+    latest evaluations whether accepted or not, with scores; a step works from the best values so far, accepted
+    or not (see `parent`); several candidates may be asked for at once (`n` samples of one prompt); the answer is a
+    constrained JSON value, so nothing is parsed out of prose; and the loop, not the optimizer, decides
+    whether a suggestion is taken.
     """
 
     needs = frozenset({"score", "text", "graph"})
