@@ -34,10 +34,13 @@ from rich.table import Table
 
 from engine.acceptance import bootstrap_interval
 from engine.errors import EngineError
+from engine.llm.structured import MalformedAnswer
 from engine.optimizers import names
 
 PEERS = ("gepa", "textgrad", "openevolve", "opro", "trace")
 MAIN = Path(__file__).parent / "peers" / "main.py"
+MOST = 96
+"""Tokens of an answer of the embedded model, which takes about two seconds for them."""
 NEEDS_RANKING = {"rank"}
 NOTES = {
     ("textgrad", "numeric"): "numbers as text",
@@ -112,15 +115,20 @@ class Bench:
 
 
 def embedded(model: str, seed: int) -> Answer:
-    """A model in this process; every request draws anew."""
+    """A model in this process; every request draws anew, and one with a JSON schema gets what satisfies it."""
     from engine.llm import LocalLLM  # torch takes seconds to import
 
     llm = LocalLLM(model, seed=seed)
 
     def answer(request: Any) -> str:
-        told = {k: request[k] for k in ("temperature", "top_p", "stop") if request.get(k) is not None}
-        most = min(int(request.get("max_tokens") or 96), 96)
-        return llm.complete(request["messages"], max_tokens=most, **{"temperature": 1.0, **told}).text
+        told = {key: request[key] for key in ("temperature", "top_p", "stop") if request.get(key) is not None}
+        sampling = {"temperature": 1.0, **told, "max_tokens": min(int(request.get("max_tokens") or MOST), MOST)}
+        asked = request.get("response_format") or {}
+        schema = asked["json_schema"]["schema"] if asked.get("type") == "json_schema" else None
+        try:
+            return llm.complete(request["messages"], schema=schema, **sampling).text
+        except MalformedAnswer as error:
+            return error.texts[0]
 
     return answer
 

@@ -14,8 +14,8 @@ from peers.task import Values
 
 TOP, ANSWERS, EXEMPLARS = 20, 8, 3
 
-PROMPT = """I have some texts along with their corresponding scores. The texts are arranged in ascending order based on \
-their scores, where higher scores indicate better quality.
+PROMPT = """I have some texts along with their corresponding scores. The texts are arranged in ascending order \
+based on their scores, where higher scores indicate better quality.
 
 {pairs}
 

@@ -8,15 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peers.endpoint import Endpoint
-from peers.task import Spec, Task, Values
-
 from engine import Budget, Feedback, optimize, trace
 from engine.budget import LimitReached
 from engine.errors import LLMUnavailable
 from engine.llm import OpenAILLM
 from engine.llm.base import LLM, Completion, Message
 from engine.optimizers.base import Optimizer
+from peers.endpoint import Endpoint
+from peers.task import Spec, Task, Values
 
 
 class Limited(LLM):

@@ -12,6 +12,7 @@ gets out what it put in: feedback texts, scores, and which candidates it shows.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import re
 from collections import Counter
@@ -128,7 +129,7 @@ class Proposer:
         """A conversation about one parameter: what the assistant said are its values."""
         start = self._task.start
         candidates: list[tuple[Values, float | None]] = []
-        for asked, said in zip(messages, messages[1:], strict=False):
+        for asked, said in itertools.pairwise(messages):
             if said["role"] == "assistant":
                 score = SCORE.search(_content(asked))
                 value = _content(said).strip().strip('"')

@@ -78,7 +78,6 @@ def _model(job: Job) -> Any:
     """The proposer, under the interface of Trace's models."""
 
     def call(messages: Any, **sampling: Any) -> Any:
-        sampling.pop("response_format", None)
         message = SimpleNamespace(content=job.ask(messages, **sampling))
         return SimpleNamespace(choices=[SimpleNamespace(message=message)])
 
