@@ -27,7 +27,7 @@ from typing import Any
 
 from peers.catalog import TASKS
 from peers.endpoint import Answer, Endpoint
-from peers.ours import run
+from peers.ours import Limited, run
 from peers.proposer import Proposer
 from rich.console import Console
 from rich.table import Table
@@ -69,13 +69,12 @@ class Bench:
         self.asked, self.endpoint = asked, endpoint
 
     def ours(self, optimizer: str, task: str, seed: int) -> Row:
-        name = f"{optimizer}-{task}-{seed}"
-        limits = {"runs": self.asked.runs, "calls": self.asked.calls}
+        asked, name = self.asked, f"{optimizer}-{task}-{seed}"
         with quiet():
-            made = TASKS[task](seed)
-            url = self.endpoint.open(name, self._answer(task, seed), self.asked.calls)
+            url = self.endpoint.open(name, self._answer(task, seed), asked.calls)
+            llm = Limited(self.endpoint, name, url, asked.calls)
             try:
-                found = run(made, optimizer, self.endpoint, name, url, seed=seed, accept=self.asked.accept, **limits)
+                found = run(TASKS[task](seed), optimizer, llm, seed=seed, runs=asked.runs, accept=asked.accept)
             except EngineError as error:  # an optimizer that cannot take this task, or this model
                 found = {"error": error.message}
         return {"task": task, "seed": seed, "optimizer": optimizer, **found}

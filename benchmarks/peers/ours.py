@@ -26,8 +26,13 @@ class Limited(LLM):
         self._endpoint, self._run, self._calls = endpoint, run, calls
         self.name = self._llm.name
 
+    @property
+    def given(self) -> int:
+        """Answers so far."""
+        return self._endpoint.given[self._run]
+
     def complete(self, messages: list[Message], *, schema: Any = None, n: int = 1, **sampling: Any) -> Completion:
-        left = self._calls - self._endpoint.given[self._run]
+        left = self._calls - self.given
         if left < 1:
             raise LimitReached("calls", "the proposer's answers are spent")
         try:
@@ -54,10 +59,7 @@ def workflow_of(task: Task) -> Callable[[Any], Any]:
     return workflow
 
 
-def run(
-    task: Task, optimizer: str | dict[str, Any] | Optimizer, endpoint: Endpoint, name: str, url: str,
-    *, seed: int, runs: int, calls: int, accept: str = "paired", batch_size: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
+def run(task: Task, optimizer: str | Optimizer, llm: Limited, *, seed: int, runs: int, accept: str) -> dict[str, Any]:
     """Held-out score, values, and what was spent."""
     started = time.monotonic()
 
@@ -71,16 +73,15 @@ def run(
             list(task.train),
             feedback=judged,
             optimizer=optimizer,
-            llm=Limited(endpoint, name, url, calls),
+            llm=llm,
             budget=Budget(evaluations=None, runs=runs),
             accept=accept,
-            batch_size=batch_size,
             workers=1,
             seed=seed,
             run_dir=Path(folder) / "run",
         )
     values = dict(result.best)
-    spent = {"runs": result.cost.runs, "calls": endpoint.given[name], "seconds": round(time.monotonic() - started, 2)}
+    spent = {"runs": result.cost.runs, "calls": llm.given, "seconds": round(time.monotonic() - started, 2)}
     return {"score": task.true_score(values), "values": values, "stopped_by": result.stopped_by, **spent}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import random
 import re
 import sys
@@ -40,6 +41,8 @@ SITES: dict[str, tuple[tuple[str, ...], str]] = {
 """Site: what may stand there, the right one first; and what a failed test says of it."""
 
 FAULTS = 4
+_FOLDER = tempfile.TemporaryDirectory(prefix="invoice-")
+_NUMBER = itertools.count()
 Choices = dict[str, str]
 
 
@@ -154,10 +157,10 @@ def _executed(source: str) -> Callable[..., Any]:
 
 def _imported(source: str) -> Callable[..., Any]:
     """The function in a module of its own, as libraries that read sources want it."""
-    folder = Path(tempfile.mkdtemp(prefix="invoice-"))
-    file = folder / "invoice_start.py"
+    name = f"invoice_{next(_NUMBER)}"
+    file = Path(_FOLDER.name, f"{name}.py")
     file.write_text(source, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(f"invoice_start_{folder.name[-8:]}", file)
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from statistics import fmean
 from typing import Any
 
 from peers.task import Found, Spec, Task, Values, Wrap
@@ -180,8 +179,3 @@ class Arms(Settings):
 
     def true_score(self, values: Values) -> float:
         return self._means[values["tone"], values["order"]]
-
-
-def spread(task: Arms) -> float:
-    """The mean over all arms: what choosing at random gives."""
-    return fmean(task._means.values())
