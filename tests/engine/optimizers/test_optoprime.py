@@ -156,8 +156,8 @@ def test_without_a_score_of_the_start_a_step_works_from_the_held_values(program)
 
 
 def test_gains_too_small_for_the_test_add_up_until_it_passes(tmp_path):
-    """One example of 20 more in each step: the sign test needs four at once (1/2^4 <= .1), which no step gives."""
-    known = trace.param("", name="known")
+    """Three examples more and one fewer in each step: 3 of 4, 6 of 8, 9 of 12 signs; only 299/4096 is <= .1."""
+    known = trace.param("w0 w1 w2 w3 w4", name="known")
 
     @trace.node
     def knows(known: str, word: str) -> bool:
@@ -165,20 +165,21 @@ def test_gains_too_small_for_the_test_add_up_until_it_passes(tmp_path):
 
     words = [f"w{i}" for i in range(20)]
 
-    def one_more(messages):
+    def three_for_one(messages):
         present = next(line for line in messages[1]["content"].splitlines() if line.startswith("(text) known = "))
         told = present.partition(" = ")[2].strip('"').split()
-        return {"reasoning": "", "suggestion": {"known": " ".join([*told, words[len(told)]])}}
+        more = words[words.index(told[-1]) + 1 :][:3]
+        return {"reasoning": "", "suggestion": {"known": " ".join([*told[1:], *more])}}
 
     result = optimize(
         lambda word: knows(known, word),
         words,
         feedback=lambda _, output: float(output),
         optimizer="optoprime",
-        llm=ScriptedLLM(one_more),
-        budget=Budget(evaluations=9),
+        llm=ScriptedLLM(three_for_one),
+        budget=Budget(evaluations=4),
         workers=1,
         run_dir=tmp_path / "run",
     )
-    assert [e.step for e in result.history if e.accepted] == [4, 8]
-    assert result.score == 8 / 20
+    assert [e.step for e in result.history if e.accepted] == [3]
+    assert result.best["known"] == " ".join(words[3:14])
