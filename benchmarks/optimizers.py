@@ -186,7 +186,7 @@ def options() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--peer", help="an interpreter with the peers installed")
     found.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    found.add_argument("--ours", nargs="*", default=[n for n in names() if n not in NEEDS_RANKING])
+    found.add_argument("--ours", nargs="*", default=["auto", *(n for n in names() if n not in NEEDS_RANKING)])
     found.add_argument("--peers", nargs="*", choices=PEERS)
     found.add_argument("--seeds", type=int, default=10)
     found.add_argument("--runs", type=int, default=800, help="program runs on one example that a run may spend")
