@@ -61,14 +61,16 @@ format: $(READY)
 bench: $(READY) $(PEER)
 	$(BIN)/engine model pull smollm2-135m
 	$(BIN)/python benchmarks/trace.py --peer $(PEER)/bin/python
-	@set -e; for file in $(filter-out benchmarks/trace.py,$(wildcard benchmarks/*.py)); do \
+	$(BIN)/python benchmarks/optimizers.py --peer $(PEER)/bin/python --seeds 3
+	@set -e; for file in $(filter-out benchmarks/trace.py benchmarks/optimizers.py,$(wildcard benchmarks/*.py)); do \
 		echo "==> $$file"; $(BIN)/python $$file; done
 
-# The library that benchmarks/trace.py measures itself against; in an environment of its own.
-$(PEER): $(READY)
+# What benchmarks/trace.py and benchmarks/optimizers.py measure themselves against; in an environment of its own.
+$(PEER): $(READY) benchmarks/peers/requirements.txt
 	$(BIN)/python -m venv --without-pip $@
-	$(BIN)/python -m pip --python $@/bin/python install --quiet --no-deps trace-opt==0.1.3.8 graphviz==0.21 \
+	$(BIN)/python -m pip --python $@/bin/python install --quiet --no-deps -r benchmarks/peers/requirements.txt \
 		|| { rm -rf $@; exit 1; }
+	@touch $@
 
 setup: $(READY)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,9 +45,10 @@ class OptoPrime(Optimizer):
     The answer is {"reasoning": text, "suggestion": {name: value}}, constrained by the parameters' types.
 
     Departures from the paper: several runs stand in one prompt under one set of headings; the memory is the
-    latest evaluations whether accepted or not, with scores; several candidates may be asked for at once
-    (`n` samples of one prompt); the answer is a constrained JSON value, so nothing is parsed out of
-    prose; and the loop, not the optimizer, decides whether a suggestion is taken.
+    latest evaluations whether accepted or not, with scores; a step works from the best values so far, accepted
+    or not (see `parent`); several candidates may be asked for at once (`n` samples of one prompt); the answer is a
+    constrained JSON value, so nothing is parsed out of prose; and the loop, not the optimizer, decides
+    whether a suggestion is taken.
     """
 
     needs = frozenset({"score", "text", "graph"})
@@ -56,6 +57,19 @@ class OptoPrime(Optimizer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.shown = self.config.examples
+
+    def parent(self, state: State) -> Mapping[str, Any]:
+        """The values with the highest mean on all of the data; those that the loop holds where none is higher.
+
+        A gain too small for the acceptance test is kept to be built upon: several of them together pass it.
+        Where the start has no scores (or a ranker judges, whose win rates hold within a step) it is the held values.
+        """
+        start = state.history[0]
+        whole = [e for e in state.history if e.examples == start.examples]
+        held = next((e for e in whole if dict(e.candidate.values) == dict(state.current)), None)
+        if start.score is None or held is None:
+            return state.current
+        return max([held, *whole], key=lambda e: e.rank).candidate.values
 
     def propose(self, state: State, n: int) -> list[Candidate]:
         sampling = {"temperature": self.config.temperature, "max_tokens": self.config.max_tokens}

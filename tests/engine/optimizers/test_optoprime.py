@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from engine import Feedback, trace
+from engine import Budget, Feedback, optimize, trace
 from engine.graph.subgraph import Subgraph
 from engine.llm import ScriptedLLM
 from engine.optimizers import Candidate, Evaluation, State, Trajectory, make
@@ -131,3 +131,55 @@ def test_a_suggestion_that_speaks_of_code_is_kept(program):
     given = state([text])
     given.llm = llm
     assert make("optoprime").propose(given, 1) == [Candidate({"text": "def f(): TERMINATE"}, "TERMINATE")]
+
+
+def on(examples, values, scores):
+    return Evaluation(Candidate(values), tuple(examples), tuple(Feedback(s, "ranked") for s in scores))
+
+
+def test_a_step_works_from_the_highest_mean_on_all_of_the_data(program):
+    start = {"level": 0.5, "by": 1}
+    history = [
+        on((0, 1), start, (0.0, 0.4)),
+        on((0, 1), {"level": 0.6, "by": 1}, (0.5, 0.1)),
+        on((0, 1), {"level": 0.7, "by": 1}, (0.1, 0.5)),  # as high: the earlier one stays
+        on((1,), {"level": 0.8, "by": 1}, (1.0,)),  # on a batch alone: it may be luck
+    ]
+    assert make("optoprime").parent(state(program, history=history)) == {"level": 0.6, "by": 1}
+    even = [history[0], on((0, 1), {"level": 0.6, "by": 1}, (0.4, 0.0))]
+    assert make("optoprime").parent(state(program, history=even)) == start
+
+
+def test_without_a_score_of_the_start_a_step_works_from_the_held_values(program):
+    win_rates = [on((0,), {"level": 0.5, "by": 1}, (None,)), on((0,), {"level": 0.6, "by": 1}, (1.0,))]
+    assert make("optoprime").parent(state(program, history=win_rates)) == {"level": 0.5, "by": 1}
+
+
+def test_gains_too_small_for_the_test_add_up_until_it_passes(tmp_path):
+    """Three examples more and one fewer in each step: 3 of 4, 6 of 8, 9 of 12 signs; only 299/4096 is <= .1."""
+    known = trace.param("w0 w1 w2 w3 w4", name="known")
+
+    @trace.node
+    def knows(known: str, word: str) -> bool:
+        return word in known.split()
+
+    words = [f"w{i}" for i in range(20)]
+
+    def three_for_one(messages):
+        present = next(line for line in messages[1]["content"].splitlines() if line.startswith("(text) known = "))
+        told = present.partition(" = ")[2].strip('"').split()
+        more = words[words.index(told[-1]) + 1 :][:3]
+        return {"reasoning": "", "suggestion": {"known": " ".join([*told[1:], *more])}}
+
+    result = optimize(
+        lambda word: knows(known, word),
+        words,
+        feedback=lambda _, output: float(output),
+        optimizer="optoprime",
+        llm=ScriptedLLM(three_for_one),
+        budget=Budget(evaluations=4),
+        workers=1,
+        run_dir=tmp_path / "run",
+    )
+    assert [e.step for e in result.history if e.accepted] == [3]
+    assert result.best["known"] == " ".join(words[3:14])
