@@ -21,7 +21,7 @@ from engine.errors import InputError, Stopped
 from engine.evaluation import Evaluator
 from engine.llm import LLM, resolve
 from engine.llm.cache import CachedLLM
-from engine.metering import DEFAULT_MAX_TOKENS, MeteredLLM
+from engine.metering import MeteredLLM
 from engine.optimizers.base import Optimizer
 from engine.params import Param
 from engine.program import Program
@@ -231,7 +231,7 @@ class _Job:
             seconds_a_run=fmean(took),
             workers=min(task.workers, examples),
             calls=optimizer.calls(len(proposable)) if optimizer.asks_llm(proposable) else 0,
-            max_tokens=getattr(optimizer.config, "max_tokens", DEFAULT_MAX_TOKENS),
+            answer_tokens=optimizer.answer_tokens(len(proposable)),
             price=None if price is None else price[1],
             seconds_a_question=0.0 if self.comparison is None else self.comparison.seconds_each,
         )

@@ -31,15 +31,14 @@ def projection(
     seconds_a_run: float,
     workers: int,
     calls: int = 0,
-    max_tokens: int = 0,
+    answer_tokens: int = 0,
     price: float | None = None,
     seconds_a_question: float = 0.0,
 ) -> str:
     """One line: steps, program runs and their time, calls and the length of their answers, people's time; all at most.
 
-    seconds_a_run: as the starting values took; calls: of the proposing model in a step, each with an answer of at most
-    max_tokens for every candidate; price: US dollars per million tokens of its answers, None where it is not known;
-    seconds_a_question: of people.
+    seconds_a_run: as the starting values took; calls, answer_tokens: of the proposing model in a step; price: US
+    dollars per million tokens of its answers, None where it is not known; seconds_a_question: of people.
     """
     steps, per_step = _steps(budget, candidates), runs_of_a_step(candidates, batch, examples, halving)
     parts = []
@@ -56,7 +55,7 @@ def projection(
             # Everybody sees an example's outputs in one question.
             parts.append(f"{_time(steps * batch * seconds_a_question)} of people's time")
         if calls:
-            parts.append(_answers(steps * calls, candidates * max_tokens, price))
+            parts.append(_answers(steps * calls, steps * answer_tokens, price))
     limits = [f"{name} {limit:g}" for name, limit in asdict(budget).items() if limit is not None]
     return f"plan: {', '.join(parts)}; limits: {', '.join(limits)}"
 
@@ -78,8 +77,8 @@ def outlook(budget: Budget, candidates: int, before: Mapping[str, float], after:
 
 def _answers(calls: int, tokens: int, price: float | None) -> str:
     """'8 calls with 4,800 tokens of answers ($0.05, and the prompts)'."""
-    cost = "" if price is None else f" (${calls * tokens * price / 1e6:.2g}, and the prompts)"
-    return f"{_count(calls, 'call')} with {calls * tokens:,} tokens of answers{cost}"
+    cost = "" if price is None else f" (${tokens * price / 1e6:.2g}, and the prompts)"
+    return f"{_count(calls, 'call')} with {tokens:,} tokens of answers{cost}"
 
 
 def _count(number: int, noun: str) -> str:

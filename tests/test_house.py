@@ -19,7 +19,7 @@ import rl
 from engine.cli.main import EXTRAS
 
 ROOT = Path(__file__).parents[1]
-DEFERRED = {"networkx", "openai"} | {package for packages in EXTRAS.values() for package in packages}
+DEFERRED = {"networkx", "openai", "cmaes"} | {package for packages in EXTRAS.values() for package in packages}
 FOLDERS = ("engine", "rl", "agents", "examples", "benchmarks", "tests", "tools")
 HEAVY = ("torch", "transformers", "vllm", "openai", "datasets", "trl", "peft")
 

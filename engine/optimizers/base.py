@@ -18,6 +18,7 @@ from engine.feedback import Feedback
 from engine.jsonfiles import json_text
 from engine.llm.base import LLM
 from engine.media import Media
+from engine.metering import DEFAULT_MAX_TOKENS
 from engine.params import Param
 
 if TYPE_CHECKING:
@@ -165,6 +166,11 @@ class Optimizer(ABC):
     def calls(self, params: int) -> int:
         """Calls of the model in a step, for so many parameters: what a projected cost is made of."""
         return int(self.needs_llm)
+
+    def answer_tokens(self, params: int) -> int:
+        """The most tokens that the answers of a step have: an answer for each candidate in each call."""
+        longest = getattr(self.config, "max_tokens", DEFAULT_MAX_TOKENS)
+        return self.calls(params) * self.candidates * int(longest)
 
     @abstractmethod
     def propose(self, state: State, n: int) -> list[Candidate]:

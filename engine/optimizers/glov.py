@@ -69,6 +69,12 @@ class Glov(Optimizer):
 
     Config: ClassVar[type[Options]] = GlovOptions
 
+    def calls(self, params: int) -> int:
+        return params * (2 if self.config.gate else 1)
+
+    def answer_tokens(self, params: int) -> int:
+        return params * self.candidates * int(self.config.max_tokens)  # the two calls share the candidates
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         ranked = {param.name: ranking(state.history, param.name) for param in state.params}
         exploring = len(state.history) <= self.config.explore

@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from engine import optimizers
 from engine.errors import ParamError
 from engine.llm import LLM, resolve
 from engine.optimizers._bandit import Array, Network, Pick, covariance, picks, standardized, trained
 from engine.optimizers._turns import spoken
-from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
-from engine.params import Param
+from engine.optimizers._wrapping import Wrapping
+from engine.optimizers.base import Candidate, Evaluation, Options, State, values_key
 
 EMBEDDED = "local:smollm2-135m"
 WIDTH = 100
@@ -35,7 +34,7 @@ class InstinctOptions(Options):
     )
 
 
-class Instinct(Optimizer):
+class Instinct(Wrapping):
     """Draws `pool` times as many proposals as are wanted, and keeps those of the highest mean + nu sigma.
 
     x is the mean hidden state of each parameter's value as text, one behind the other. A network of one hidden layer of
@@ -60,27 +59,15 @@ class Instinct(Optimizer):
     A candidate with a failed run counts as one with the lowest score so far. `candidates` is the proposer's.
     """
 
+    needs = frozenset({"score", "hidden_states"})
     Config: ClassVar[type[Options]] = InstinctOptions
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._inner = optimizers.make(self.config.of)
-        self.needs = self._inner.needs | {"score", "hidden_states"}
-        self.needs_llm, self.shown = self._inner.needs_llm, self._inner.shown
         self._embedder: LLM | None = None
 
-    @property
-    def candidates(self) -> int:
-        return self._inner.candidates
-
-    def asks_llm(self, params: Sequence[Param]) -> bool:
-        return self._inner.asks_llm(params)
-
-    def calls(self, params: int) -> int:
-        return self._inner.calls(params)
-
-    def parent(self, state: State) -> Mapping[str, Any]:
-        return self._inner.parent(state)
+    def answer_tokens(self, params: int) -> int:
+        return int(self.config.pool) * super().answer_tokens(params)
 
     def propose(self, state: State, n: int) -> list[Candidate]:
         drawn = self._inner.propose(state, n * self.config.pool)
@@ -88,15 +75,6 @@ class Instinct(Optimizer):
         chosen = fresh if len(fresh) <= n else self._chosen(fresh, state, n)
         # What is unusable is told to the loop only where too little is usable: it counts against a budget.
         return [*chosen, *others[: n - len(chosen)]]
-
-    def observe(self, evaluations: Sequence[Evaluation]) -> None:
-        self._inner.observe(evaluations)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._inner.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._inner.load_state_dict(state)
 
     def _chosen(self, fresh: Sequence[Candidate], state: State, n: int) -> list[Candidate]:
         seen = _scored(state.history)

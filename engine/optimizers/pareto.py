@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine import optimizers
 from engine.errors import AnswerError, BudgetSpent
-from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
-from engine.params import Param
+from engine.optimizers._wrapping import Wrapping
+from engine.optimizers.base import Candidate, Evaluation, Options, State, values_key
 from engine.pareto import front, vector_of, wins
 
 Values = Mapping[str, Any]
@@ -28,7 +27,7 @@ class ParetoOptions(Options):
     )
 
 
-class Pareto(Optimizer):
+class Pareto(Wrapping):
     """Another optimizer that works from a candidate that is best somewhere, not from the best on average.
 
     Each pair of an example and an objective (`Feedback.score` may be a mapping) is a coordinate. The
@@ -50,27 +49,16 @@ class Pareto(Optimizer):
     `Result.front` has the candidates of which no objective is worth less. `candidates` is the wrapped optimizer's.
     """
 
+    needs = frozenset({"score"})
     Config: ClassVar[type[Options]] = ParetoOptions
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._inner = optimizers.make(self.config.of)
-        self.needs, self.needs_llm, self.shown = self._inner.needs | {"score"}, self._inner.needs_llm, self._inner.shown
         self._parents: dict[str, list[str]] = {}
         self._from: list[str] = []
         self._merged: dict[str, list[str]] = {}
         self._history: Sequence[Evaluation] = ()
         self._known: _Known | None = None
-
-    @property
-    def candidates(self) -> int:
-        return self._inner.candidates
-
-    def asks_llm(self, params: Sequence[Param]) -> bool:
-        return self._inner.asks_llm(params)
-
-    def calls(self, params: int) -> int:
-        return self._inner.calls(params)
 
     def parent(self, state: State) -> Values:
         known = self._compared(state.history)

@@ -9,16 +9,15 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine import optimizers
-from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, Trajectory
-from engine.params import Param
+from engine.optimizers._wrapping import Wrapping
+from engine.optimizers.base import Candidate, Evaluation, Options, State, Trajectory
 
 
 class PlaceboOptions(Options):
     of: str | dict[str, Any] = Field(default="opro", description="the optimizer, as a name or with its options")
 
 
-class Placebo(Optimizer):
+class Placebo(Wrapping):
     """Another optimizer whose every score and feedback text is somebody else's.
 
     The judgements in the history are dealt out anew among its evaluations, none keeping its own where
@@ -30,21 +29,6 @@ class Placebo(Optimizer):
 
     Config: ClassVar[type[Options]] = PlaceboOptions
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._inner = optimizers.make(self.config.of)
-        self.needs, self.needs_llm, self.shown = self._inner.needs, self._inner.needs_llm, self._inner.shown
-
-    @property
-    def candidates(self) -> int:
-        return self._inner.candidates
-
-    def asks_llm(self, params: Sequence[Param]) -> bool:
-        return self._inner.asks_llm(params)
-
-    def calls(self, params: int) -> int:
-        return self._inner.calls(params)
-
     def parent(self, state: State) -> Mapping[str, Any]:
         return self._inner.parent(replace(state, history=shuffled(state.history, state.rng)))
 
@@ -55,12 +39,6 @@ class Placebo(Optimizer):
 
     def observe(self, evaluations: Sequence[Evaluation]) -> None:
         self._inner.observe(shuffled(evaluations, random.Random(len(evaluations))))
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._inner.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._inner.load_state_dict(state)
 
 
 def shuffled(evaluations: Sequence[Evaluation], rng: random.Random) -> list[Evaluation]:

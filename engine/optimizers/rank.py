@@ -73,6 +73,9 @@ class Rank(Optimizer):
     def calls(self, params: int) -> int:
         return self._inner.calls(params)
 
+    def answer_tokens(self, params: int) -> int:
+        return self._inner.answer_tokens(params)
+
     def propose(self, state: State, n: int) -> list[Candidate]:
         parts = self._parts(state)
         first = (state.step - 1) % max(1, len(parts))

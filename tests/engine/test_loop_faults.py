@@ -237,7 +237,7 @@ def test_feedback_text_alone_and_a_score_now_and_then(run):
     assert result.best == {"x": 2}
 
 
-@pytest.mark.parametrize("optimizer", ["opro", "auto"])
+@pytest.mark.parametrize("optimizer", ["opro", "placebo"])
 def test_money_is_not_limited_by_a_model_that_does_not_tell_its_price(run, optimizer):
     llm = OpenAILLM("gpt", "http://127.0.0.1:9/v1", api_key="k")
     with pytest.raises(InputError, match=r"the price of openai:gpt.* is not known") as caught:

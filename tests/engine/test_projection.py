@@ -17,7 +17,7 @@ def test_the_runs_of_a_step():
 def test_a_plan_tells_steps_runs_time_answers_and_money():
     told = projection(
         Budget(evaluations=60, usd=2), candidates=8, examples=30, batch=30, halving=None, seconds_a_run=0.5, workers=4,
-        calls=2, max_tokens=100, price=10.0,
+        calls=2, answer_tokens=1600, price=10.0,
     )  # fmt: skip
     assert told == (
         "plan: at most 8 steps of 8 candidates, 1,920 program runs (about 4 min), "
