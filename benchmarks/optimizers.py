@@ -20,6 +20,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -38,7 +39,7 @@ from engine.llm.structured import MalformedAnswer
 from engine.optimizers import names
 
 PEERS = ("gepa", "textgrad", "openevolve", "opro", "trace")
-MAIN = Path(__file__).parent / "peers" / "main.py"
+MAIN = Path(__file__).resolve().parent / "peers" / "main.py"
 MOST = 96
 """Tokens of an answer of the embedded model, which takes about two seconds for them."""
 NEEDS_RANKING = {"rank"}
@@ -81,10 +82,13 @@ class Bench:
 
     def peer(self, peer: str, jobs: Sequence[tuple[str, int]]) -> Iterator[Row]:
         """A peer's runs, in one process of its interpreter."""
-        python = self.asked.peer or sys.executable
+        python = str(Path(self.asked.peer or sys.executable).absolute())
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         environment = {**os.environ, "OPENAI_API_KEY": "none", "PYTHONWARNINGS": "ignore"}
-        with subprocess.Popen([python, str(MAIN), peer], env=environment, **options) as process:  # type: ignore[call-overload]
+        with (
+            tempfile.TemporaryDirectory() as folder,  # TextGrad writes a log where it runs
+            subprocess.Popen([python, str(MAIN), peer], cwd=folder, env=environment, **options) as process,
+        ):  # type: ignore[call-overload]
             for task, seed in jobs:
                 name = f"peer-{peer}-{task}-{seed}"
                 url = self.endpoint.open(name, self._answer(task, seed), self.asked.calls)
