@@ -24,9 +24,9 @@ class Evaluator:
 
     Every run sees its own values and a copy of the caller's context; the stored values of the
     parameters are not touched. `params`: the parameters whose values can be set, by name. `save` is told
-    every new outcome, from the thread that made it. `known`: outcomes that are paid for; `stored`:
-    outcomes of an interrupted run, which are paid for again but not made again. With one worker
-    everything runs in the calling thread.
+    every new outcome, `keep` every run with its graph, from the thread that made it. `known`: outcomes
+    that are paid for; `stored`: outcomes of an interrupted run, which are paid for again but not made again.
+    With one worker everything runs in the calling thread.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Evaluator:
         self._program, self._save = program, save
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine-run") if workers > 1 else None
+        self.keep: Callable[[Key, Run], None] = lambda key, run: None
         self.known: dict[Key, Outcome] = {}
         self.stored: dict[Key, Outcome] = {}
 
@@ -86,8 +87,11 @@ class Evaluator:
     def _run_all(self, wanted: Mapping[Key, Values]) -> None:
         def one(item: tuple[Key, Values]) -> None:
             (key, index), values = item
-            stored = self.stored.pop((key, index), None)
-            outcome = stored or self._program.run(self._overlay(values), index).outcome
+            outcome = self.stored.pop((key, index), None)
+            if outcome is None:
+                run = self._program.run(self._overlay(values), index)
+                self.keep((key, index), run)
+                outcome = run.outcome
             self.known[key, index] = outcome
             self._save((key, index), outcome)
 

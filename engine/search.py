@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,12 +18,13 @@ from engine.halving import halved
 from engine.metering import MeteredLLM
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Trajectory, values_key
 from engine.params import Param
-from engine.program import Outcome, Program, Run
+from engine.program import Outcome, Program
 from engine.progress import Terminal, number
 from engine.projection import outlook
 from engine.record import Record
 from engine.sieve import Sieve, Sieved, is_proposable
 from engine.signals import Terminated
+from engine.trajectories import Trajectories
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Search:
         self.current: dict[str, Any] = dict(initial)
         self.step = 0
         self._refused: list[str] = []
-        self._traced: set[str] = set()
-        self._shown: dict[tuple[str, int], Trajectory] = {}
+        proposable = [param for param in parts.params if is_proposable(param)]
+        self._trajectories = Trajectories(parts.program, parts.evaluator, parts.ledger, proposable)
         self._best_score = highest([e.score for e in history])
         self._sieve = Sieve(parts.params, parts.copies)
         for evaluation in history:
@@ -98,7 +100,8 @@ class Search:
     def load(self, saved: Mapping[str, Any]) -> None:
         """Go on after the last finished step of an earlier run."""
         self.step, self.current = saved["step"], dict(saved["current"])
-        self._refused, self._traced = list(saved["refused"]), set(saved["traced"])
+        self._refused = list(saved["refused"])
+        self._trajectories.load(saved)
         self.parts.optimizer.load_state_dict(saved["optimizer"])
         self.store()
 
@@ -109,7 +112,7 @@ class Search:
             "arm": self.parts.optimizer.name,
             "current": self.current,
             "refused": self._refused,
-            "traced": sorted(self._traced),
+            **self._trajectories.state(),
             "optimizer": self.parts.optimizer.state_dict(),
             "spent": self.parts.ledger.spent(),
             "usage": asdict(self.parts.llm.usage) if self.parts.llm else None,
@@ -120,6 +123,10 @@ class Search:
         """The metrics row of the starting values, step 0."""
         score = self.history[0].score
         return {"step": 0, "best_score": score, "current_score": score, "spent": self.parts.ledger.spent()}
+
+    @property
+    def _shows_graphs(self) -> bool:
+        return "graph" in self.parts.optimizer.needs
 
     def store(self) -> None:
         """Set the held values on the parameters."""
@@ -188,8 +195,10 @@ class Search:
         sieved = self._sieve(proposed, state.current)
         parts.ledger.charge(invalid=len(sieved.invalid) + len(sieved.duplicates))
         order = rng.sample(batch, len(batch)) if parts.halving else batch
-        evaluations = self._evaluated(step, sieved.fresh, order)
-        evaluations, verdict = self._decided(evaluations)
+        with self._keeping(sieved.fresh, batch):
+            evaluations, verdict = self._decided(self._evaluated(step, sieved.fresh, order))
+            best = evaluations[place_of_best(evaluations)].candidate.values if evaluations else None
+            self._trajectories.settle(best, [state.current, self.current])
         parts.optimizer.observe(evaluations)
         self.step = step
         self.history += evaluations
@@ -198,6 +207,10 @@ class Search:
             told := outlook(parts.ledger.budget, parts.optimizer.candidates, before, parts.ledger.spent())
         ):
             parts.terminal.say(told)
+
+    def _keeping(self, fresh: Sequence[Candidate], batch: Sequence[int]) -> AbstractContextManager[None]:
+        """Inside, the graphs of the candidates' runs are kept, for an optimizer that reads any."""
+        return self._trajectories.keeping([c.values for c in fresh] if self._shows_graphs else [], len(batch))
 
     def _batch(self, rng: random.Random) -> Sequence[int]:
         size, examples = self.parts.batch_size, self.parts.examples
@@ -222,7 +235,7 @@ class Search:
             notes={"refused": list(self._refused)},
         )
         parent = dict(parts.optimizer.parent(state))
-        return replace(state, current=parent, trajectories=self._trajectories(parent, batch, rng))
+        return replace(state, current=parent, trajectories=self._worst_runs(parent, batch, rng))
 
     def _proposed(self, state: State, wanted: int) -> list[Candidate]:
         try:
@@ -260,13 +273,10 @@ class Search:
         return halved(fresh, batch, parts.halving, evaluate) if parts.halving else evaluate(fresh, batch)
 
     def _decided(self, evaluations: list[Evaluation]) -> tuple[list[Evaluation], Verdict | None]:
-        """The evaluations with the accepted one marked, and what was decided about the best of them.
-
-        Of a step with halving only those are compared that went furthest.
-        """
+        """The evaluations with the accepted one marked, and what was decided about the best of them."""
         if not evaluations:
             return evaluations, None
-        place = max(range(len(evaluations)), key=lambda i: (len(evaluations[i].examples), evaluations[i].rank))
+        place = place_of_best(evaluations)
         best, verdict = self._compared(evaluations[place])
         if verdict.accepted:
             best = replace(best, accepted=True)
@@ -288,16 +298,17 @@ class Search:
             best = replace(whole, candidate=best.candidate, step=best.step)
         return best, parts.rule(best.scores, self.evaluation_of(self.current).scores)
 
-    def _trajectories(self, values: Mapping[str, Any], batch: Sequence[int], rng: random.Random) -> list[Trajectory]:
+    def _worst_runs(self, values: Mapping[str, Any], batch: Sequence[int], rng: random.Random) -> list[Trajectory]:
         """Runs of the values on the batch's worst examples, ties in random order."""
         scores = dict(zip(batch, self._scores_of(values, batch), strict=True))
         order = sorted(rng.sample(list(batch), len(batch)), key=lambda i: (scores[i] is not None, scores[i] or 0.0))
         chosen = order[: self.parts.optimizer.shown]
         key, known = values_key(values), self.parts.evaluator.known
-        if "graph" in self.parts.optimizer.needs:
-            self._trace(values, chosen)
-            return [self._told(values, i, self._shown[key, i]) for i in chosen]
-        return [self._told(values, i, self._trajectory(i, known[key, i])) for i in chosen]
+        if self._shows_graphs:
+            runs = self._trajectories.graphs(values, chosen)
+        else:
+            runs = [self._trajectories.plain(i, known[key, i]) for i in chosen]
+        return [self._told(values, i, run) for i, run in zip(chosen, runs, strict=True)]
 
     def _told(self, values: Mapping[str, Any], index: int, trajectory: Trajectory) -> Trajectory:
         """A run of the values as the optimizer is told it."""
@@ -308,26 +319,6 @@ class Search:
         key = values_key(values)
         self.parts.evaluator.evaluate([values], batch, self.parts.ledger)
         return [self.parts.evaluator.known[key, i].feedback.scalar for i in batch]
-
-    def _trace(self, values: Mapping[str, Any], examples: Sequence[int]) -> None:
-        """Run the values on the examples again where their graph is not at hand; each is paid for once."""
-        key = values_key(values)
-        self._shown = {place: run for place, run in self._shown.items() if place[0] == key}
-        absent = [i for i in examples if (key, i) not in self._shown]
-        unpaid = {f"{key}/{i}" for i in absent} - self._traced
-        self.parts.ledger.reserve(runs=len(unpaid))
-        self._traced |= unpaid
-        proposable = [p for p in self.parts.params if is_proposable(p)]
-
-        def take(index: int, run: Run) -> Trajectory:
-            return replace(self._trajectory(index, run.outcome), subgraph=run.subgraph(proposable))
-
-        for index, trajectory in zip(absent, self.parts.evaluator.map_runs(values, absent, take), strict=True):
-            self._shown[key, index] = trajectory
-
-    def _trajectory(self, index: int, outcome: Outcome) -> Trajectory:
-        program = self.parts.program
-        return Trajectory(program.texts[index], outcome.output, outcome.feedback, media=program.media(index))
 
     def _finish_step(
         self, evaluations: Sequence[Evaluation], sieved: Sieved, proposed: int, verdict: Verdict | None
@@ -359,6 +350,11 @@ class Search:
         """What the metrics row says of how far the search has come."""
         self._best_score = highest([self._best_score, *(e.score for e in evaluations)])
         return {"best_score": self._best_score, "current_score": None if self._is_scoreless else self.score()}
+
+
+def place_of_best(evaluations: Sequence[Evaluation]) -> int:
+    """Where the best of a step is; of a step with halving only those are compared that went furthest."""
+    return max(range(len(evaluations)), key=lambda i: (len(evaluations[i].examples), evaluations[i].rank))
 
 
 def highest(scores: Sequence[float | None]) -> float | None:
