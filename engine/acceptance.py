@@ -60,10 +60,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 
 def paired(level: float = 0.1, min_examples: int = 8) -> Rule:
-    """Accept a mean paired difference > 0 whose one-sided sign-flip p is at most `level`, or that is worse nowhere.
+    """Accept a mean paired difference > 0 whose one-sided sign-flip p is at most `level`.
 
-    What is worse on no example and better on some is accepted whatever p is: of k examples that are still
-    wrong an improvement reaches no p below 2^-k, so with right/wrong scores nothing could pass near the top.
     With fewer than `min_examples` common examples the smallest p that can be reached says little, so
     the rule is then `better`. The test guards against luck on one candidate; it is not corrected
     for the number of candidates tried, which is what the validation interval is for.
@@ -76,10 +74,7 @@ def paired(level: float = 0.1, min_examples: int = 8) -> Rule:
         common = _common(new, old)
         if not verdict.accepted or len(common) < min_examples or _failures(new) < _failures(old):
             return verdict
-        differences = [a - b for a, b in common]
-        p = sign_flip_p(differences)
-        if p > level and min(differences) >= 0:
-            return Verdict(True, f"{verdict.reason}, worse on none", verdict.difference, p)
+        p = sign_flip_p([a - b for a, b in common])
         sign = "<=" if p <= level else ">"
         return Verdict(p <= level, f"{verdict.reason}, p = {p:.3g} {sign} {level:g}", verdict.difference, p)
 

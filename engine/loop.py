@@ -94,20 +94,9 @@ def optimize(
     run can be resumed), BudgetSpent where the budget does not pay for the starting values.
     """
     task = Task.of(
-        workflow,
-        data,
-        feedback=feedback,
-        optimizer=optimizer,
-        llm=llm,
-        validation=validation,
-        budget=budget,
-        batch_size=batch_size,
-        halving=halving,
-        allow_copies=allow_copies,
-        accept=accept,
-        workers=workers,
-        seed=seed,
-    )
+        workflow, data, feedback=feedback, optimizer=optimizer, llm=llm, validation=validation, budget=budget,
+        batch_size=batch_size, halving=halving, allow_copies=allow_copies, accept=accept, workers=workers, seed=seed,
+    )  # fmt: skip
     return _Job(task, run_dir, callbacks).run()
 
 

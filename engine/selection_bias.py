@@ -13,7 +13,7 @@ from typing import Any
 from engine.acceptance import Interval
 
 MOST_PRODUCTS = 20_000_000
-"""Bounds resamples x candidates x examples; about three seconds."""
+"""Bounds resamples x candidates x examples: about a second."""
 
 Row = Sequence[float]
 

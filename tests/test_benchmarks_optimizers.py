@@ -92,3 +92,14 @@ def test_the_solver_does_what_its_rules_say(peers, rules, answer):
     """False and False or True: Python, which binds `and` tighter, says True; read from either end it is False."""
     example = {"kind": "logic", "given": ["False", "and", "False", "or", "True"]}
     assert peers("puzzles").answered(set(rules), example) == answer
+
+
+def test_a_function_that_was_edited_elsewhere_is_soon_known_as_another(peers):
+    """Any edit outside of the sites leaves a text that does not match; looking for the match must come to an end."""
+    repair = peers("repair")
+    source = repair.Repair(0).specs[0].value
+    for line in range(len(source.splitlines())):
+        lines = source.splitlines()
+        lines[line] = lines[line].replace("total", "sum") + "  # edited"
+        with pytest.raises(ValueError, match="does not stand in the text"):
+            repair._choices("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Fails where a file has more than 400 lines (an example 80) or a function more than 60 without its docstring."""
+"""Fails where a file has more than 400 lines (an example 80) or a function more than 60; prints the medians."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ MEASURED = ("engine", "rl")
 
 
 def functions(tree: ast.AST) -> Iterator[tuple[str, int, int]]:
-    """Name, first line and length without the docstring of every function in the tree."""
+    """Name, first line and length of every function in the tree."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            told = node.body[0] if ast.get_docstring(node) is not None else None
-            docstring = 0 if told is None else (told.end_lineno or told.lineno) - told.lineno + 1
-            yield node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1 - docstring
+            yield node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def main() -> int:

@@ -138,7 +138,8 @@ def _pattern() -> str:
     for site, (options, _) in SITES.items():
         chosen = "|".join(map(re.escape, sorted(options, key=len, reverse=True)))
         pattern = pattern.replace(re.escape("{" + site + "}"), f"({chosen})")
-    return re.sub(r"\\\s+|\s+", lambda m: r"\s+" if "\n" in m[0] else r"\s*", pattern).replace("'", "['\"]")
+    # A run of white space becomes one quantifier: several in a row take time without end where nothing matches.
+    return re.sub(r"(?:\\?\s)+", lambda m: r"\s+" if "\n" in m[0] else r"\s*", pattern).replace("'", "['\"]")
 
 
 def _choices(source: str) -> Choices:

@@ -9,8 +9,7 @@ from typing import Any
 from engine.llm.base import CHARACTERS_A_TOKEN, Completion, Message, Usage
 
 TOKENS_A_PART = 1500
-"""What a picture or a sound is taken to cost before the server has counted it: the most that pictures of up to a
-megapixel cost at the providers."""
+"""What a picture or a sound is taken to cost before the server has counted it, which most do differently."""
 
 MOST_CHARACTERS_A_TOKEN = 32
 """An answer longer than this for each token of max_tokens comes from a server that does not keep max_tokens."""

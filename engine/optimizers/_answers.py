@@ -68,7 +68,8 @@ def read_choice(param: Param, text: str, finish_reason: str) -> Any:
 def after_thinking(text: str) -> str:
     """The text after the block of thoughts that it begins with, or whose beginning a chat template holds.
 
-    Such marks elsewhere belong to the text. Raises ParamError where the block does not end.
+    Such marks elsewhere belong to the text; a reader of JSON takes the last of them (`engine.llm.parsing`).
+    Raises ParamError where the block does not end.
     """
     first = _THINKING.search(text)
     if first is None or (first[1] == "<" and text[: first.start()].strip()):

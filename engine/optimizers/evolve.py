@@ -28,9 +28,7 @@ REASON_CHARACTERS = 500
 class EvolveOptions(Options):
     """The defaults are for budgets of about a hundred evaluations.
 
-    Measured with a proposer that sets one of 5 or 6 parts at random, in evaluations until all are right (200 where that
-    did not come), 40 seeds: one island of 6 takes 30 where the score leads there and 89 where it leads astray first;
-    two of 4, 32 and 97; three of 6, 41 and 119. So islands cost evaluations here; they are for longer searches.
+    More islands are for longer searches: in a short one each sees a share of the evaluations only.
     """
 
     candidates: int = Field(default=2, ge=1, description="candidates asked for in a step, samples of one prompt")

@@ -51,11 +51,6 @@ class Instinct(Wrapping):
     those before it had been evaluated. Defaults are the code's (lambda .1; nu .1 under the root), the warm-up is a
     quarter of the default budget as it is there (40 of 165).
 
-    Measured with the hidden states of SmolLM2-135M, which proposed 480 pairs of class texts for agents/classifier.py,
-    over 8 orders of them: after the warm-up what was picked had a mean accuracy of .614, and .572 at random (95 %
-    interval of the difference .036 to .049); the best of 64 evaluations .765 and .750 (.007 to .024). With both texts
-    read as one the best was no better than at random (24 orders, -.003 to .009).
-
     A candidate with a failed run counts as one with the lowest score so far. `candidates` is the proposer's.
     """
 

@@ -104,31 +104,11 @@ def endpoint() -> Iterator[Endpoint]:
 @pytest.fixture(scope="session")
 def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A four-layer Llama over bytes with random weights, in which token i is byte i."""
-    import torch
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from tests.engine.llm import byte_llama  # loads torch, which most of these tests do without
 
-    path = tmp_path_factory.mktemp("bytes")
-    alphabet = {chr(b): b for b in (*range(33, 127), *range(161, 173), *range(174, 256))}
-    rest = [b for b in range(256) if b not in alphabet.values()]
-    alphabet |= {chr(256 + place): b for place, b in enumerate(rest)}
-    assert set(alphabet) == set(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(BPE({**alphabet, "<end>": 256}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(path)
-    config = LlamaConfig(
-        vocab_size=257,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.3,  # large enough that what is steered changes what is said
-        eos_token_id=256,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(path)
-    return path
+    names = {chr(b): b for b in (*range(33, 127), *range(161, 173), *range(174, 256))}
+    rest = [b for b in range(256) if b not in names.values()]
+    names |= {chr(256 + place): b for place, b in enumerate(rest)}
+    # So large that what is steered changes what is said.
+    sizes = {"num_hidden_layers": 4, "initializer_range": 0.3}
+    return byte_llama.saved(tmp_path_factory.mktemp("bytes"), positions=512, vocabulary=names, **sizes)

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.errors import DataError, InputError, UnknownName
 from engine.llm import LocalLLM
 from engine.llm.schema import faults
+from tests.engine.llm import byte_llama
 
 ASK = [{"role": "user", "content": "Name a colour."}]
 SCHEMA = {
@@ -33,25 +32,7 @@ SCHEMA = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer Llama over bytes with random weights; its chat template is the bare text."""
-    path = tmp_path_factory.mktemp("bytes")
-    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
-    made = Tokenizer(BPE({token: i for i, token in enumerate(tokens)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(path)
-    config = LlamaConfig(
-        vocab_size=len(tokens),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=1024,
-        eos_token_id=len(tokens) - 1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(path)
-    return path
+    return byte_llama.saved(tmp_path_factory.mktemp("bytes"), positions=1024)
 
 
 @pytest.fixture(scope="module")
