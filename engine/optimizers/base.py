@@ -122,10 +122,9 @@ class Options(Config):
 class Optimizer(ABC):
     """One strategy of proposing values. The loop evaluates, accepts, counts, records and resumes.
 
-    `needs`: what it reads; `needs_llm`: whether it proposes with a language model whatever the parameters are (see
-    `asks_llm`); `shown`: how many
-    trajectories it is given in a step. Options are given as keywords and checked by `Config`; a bad
-    one raises ConfigError.
+    `needs`: what it reads; `needs_llm`: whether it proposes with a language model whatever the parameters are
+    (see `asks_llm`); `shown`: how many trajectories it is given in a step. Options are given as keywords
+    and checked by `Config`; a bad one raises ConfigError.
     """
 
     needs: frozenset[Need] = frozenset({"score"})
