@@ -12,6 +12,7 @@ from engine.budget import LimitReached
 from engine.comparison import EVEN, UNJUDGED, Answer, Comparison, comparable, joined
 from engine.errors import Stopped
 from engine.feedback import Feedback
+from engine.optimizers._compared import with_strengths
 from engine.optimizers.base import Candidate, Evaluation, Trajectory
 from engine.search import Parts, Search, highest
 
@@ -22,6 +23,8 @@ class RankedSearch(Search):
     A score is a win rate among those compared in the same question, so it is compared with the held values' score
     of the same questions alone, never with another step's.
     """
+
+    is_ranked = True
 
     def __init__(
         self, parts: Parts, initial: Mapping[str, Any], history: Sequence[Evaluation], comparison: Comparison
@@ -119,6 +122,11 @@ class RankedSearch(Search):
             best, held = joined(best, more_best), joined(held, more_held)
             self._held = held
         return best, parts.rule(*comparable(best, held))
+
+    def _history_told(self) -> tuple[Evaluation, ...]:
+        """As it is for optimizers that read rankings; for the others with scores that hold across steps."""
+        history = super()._history_told()
+        return history if "ranking" in self.parts.optimizer.needs else tuple(with_strengths(history, is_ranked=True))
 
     def _scores_of(self, values: Mapping[str, Any], batch: Sequence[int]) -> Sequence[float | None]:
         if values != self.current:

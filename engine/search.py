@@ -84,6 +84,8 @@ class Search:
     history[0] is the evaluation of the starting values on all examples.
     """
 
+    is_ranked = False
+
     def __init__(self, parts: Parts, initial: Mapping[str, Any], history: Sequence[Evaluation]) -> None:
         self.parts, self.initial, self.history = parts, dict(initial), list(history)
         self.current: dict[str, Any] = dict(initial)
@@ -225,17 +227,21 @@ class Search:
             params=[p for p in parts.params if is_proposable(p)],
             current=dict(self.current),
             trajectories=(),
-            history=tuple(self.history),
+            history=self._history_told(),
             llm=parts.llm,
             rng=rng,
             step=step,
             objective=parts.objective,
             initial=dict(self.initial),
             examples=[parts.program.texts[i] for i in batch],
+            is_ranked=self.is_ranked,
             notes={"refused": list(self._refused)},
         )
         parent = dict(parts.optimizer.parent(state))
         return replace(state, current=parent, trajectories=self._worst_runs(parent, batch, rng))
+
+    def _history_told(self) -> tuple[Evaluation, ...]:
+        return tuple(self.history)
 
     def _proposed(self, state: State, wanted: int) -> list[Candidate]:
         try:

@@ -34,16 +34,8 @@ class Round:
         return any(e.accepted for e in self.evaluations)
 
 
-def is_ranked(history: Sequence[Evaluation]) -> bool:
-    """Whether scores are win rates among those compared in a step: the starting values ran and have none."""
-    if not history or all(history[0].failed) or any(s is not None for s in history[0].scores):
-        return False
-    rates = [s for e in history[1:] for s in e.scores if s is not None]
-    return bool(rates) and all(0 <= rate <= 1 for rate in rates)
-
-
-def rounds(history: Sequence[Evaluation]) -> list[Round]:
-    """The steps of a history, oldest first.
+def rounds(history: Sequence[Evaluation], *, is_ranked: bool) -> list[Round]:
+    """The steps of a history, oldest first. is_ranked: as in `State`, here and below.
 
     A ranking is that of the scores on an example, the held values' among them: with plain scores their own, and
     where a ranker judges what the others leave (win rates of k candidates have the sum k / 2). Who failed or has
@@ -51,24 +43,24 @@ def rounds(history: Sequence[Evaluation]) -> list[Round]:
     """
     if not history:
         return []
-    ranked, held = is_ranked(history), history[0]
+    held = history[0]
     found = []
     for _, group in itertools.groupby(history[1:], key=lambda e: e.step):
         evaluations = tuple(group)
         examples = sorted({i for e in evaluations for i in e.examples})
-        rankings = [_ranking(held, evaluations, i, ranked=ranked) for i in examples]
+        rankings = [_ranking(held, evaluations, i, is_ranked=is_ranked) for i in examples]
         found.append(Round(held, evaluations, tuple(r for r in rankings if len(r.ids) > 1)))
         held = next((e for e in evaluations if e.accepted), held)
     return found
 
 
-def strengths(history: Sequence[Evaluation]) -> dict[Id, float]:
+def strengths(history: Sequence[Evaluation], *, is_ranked: bool) -> dict[Id, float]:
     """values_key -> Bradley-Terry strength from the rankings of all steps, the starting values' being 0.
 
     The held values are in every ranking, and so join the steps. Each ranking counts as one comparison less than it has
     candidates. Values that no ranking holds are not there.
     """
-    rankings = [ranking for each in rounds(history) for ranking in each.rankings]
+    rankings = [ranking for each in rounds(history, is_ranked=is_ranked) for ranking in each.rankings]
     ids = list(dict.fromkeys(one for ranking in rankings for one in ranking.ids))
     if not ids:
         return {}
@@ -82,23 +74,20 @@ def comparable_scores(history: Sequence[Evaluation]) -> list[float | None]:
 
     The mean over its examples of (score - starting values' score), so that an easy batch is no merit; an example on
     which the starting values have no score is compared with the mean score there. A failed run counts as the lowest
-    difference of the history. Several objectives count as their mean. Where a ranker judges: `strengths`.
+    difference of the history. Several objectives count as their mean.
     """
-    if is_ranked(history):
-        by_id = strengths(history)
-        return [by_id.get(_id(e)) for e in history]
     against = _against(history)
     lowest = min((s - against[i] for e in history for i, s in _scored(e).items()), default=0.0)
     return [_difference(e, against, lowest) for e in history]
 
 
-def with_strengths(history: Sequence[Evaluation]) -> list[Evaluation]:
+def with_strengths(history: Sequence[Evaluation], *, is_ranked: bool) -> list[Evaluation]:
     """The evaluations, each with the probability to beat the starting values as its one score.
 
     For optimizers that compare scores across steps. Texts of the feedback are kept; who was in no ranking keeps its
     failures and has no score.
     """
-    by_id = strengths(history)
+    by_id = strengths(history, is_ranked=is_ranked)
     return [_told(e, by_id.get(_id(e), 0.0 if e is history[0] else None)) for e in history]
 
 
@@ -111,12 +100,12 @@ def _told(evaluation: Evaluation, strength: float | None) -> Evaluation:
     return replace(evaluation, feedback=tuple(said))
 
 
-def _ranking(held: Evaluation, evaluations: Sequence[Evaluation], example: int, *, ranked: bool) -> Ranking:
+def _ranking(held: Evaluation, evaluations: Sequence[Evaluation], example: int, *, is_ranked: bool) -> Ranking:
     scores: dict[Id, float] = {}
     for evaluation in evaluations:
         if (score := _scored(evaluation).get(example)) is not None:
             scores[_id(evaluation)] = score
-    own = _left_over(held, list(scores.values()), example) if ranked else _scored(held).get(example)
+    own = _left_over(held, list(scores.values()), example) if is_ranked else _scored(held).get(example)
     if own is not None:
         scores[_id(held)] = own
     return Ranking.by_score(scores)

@@ -45,8 +45,7 @@ class Numeric(Optimizer):
 
     What is told: `comparable_scores`, that is with batches differences to the starting values on the same examples,
     and the mean of several objectives. A candidate of which every run failed is told as pruned, which TPE takes
-    for worse than any score; CMA-ES for the worst of its generation. Where a ranker judges, win rates of different
-    steps cannot be compared: told are Bradley-Terry strengths of all rankings so far, which the held values join.
+    for worse than any score; CMA-ES for the worst of its generation.
 
     Where it searches: between the bounds; on a log scale where `log` says so; an open side reaches 10 max(1, |start|)
     from the start, and further when the best values are far out (see `Space`). Values that a constraint refuses

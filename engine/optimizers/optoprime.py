@@ -62,12 +62,12 @@ class OptoPrime(Optimizer):
         """The values with the highest mean on all of the data; those that the loop holds where none is higher.
 
         A gain too small for the acceptance test is kept to be built upon: several of them together pass it.
-        Where the start has no scores (or a ranker judges, whose win rates hold within a step) it is the held values.
+        Where the start has no scores or a ranker judges it is the held values.
         """
         start = state.history[0]
         whole = [e for e in state.history if e.examples == start.examples]
         held = next((e for e in whole if dict(e.candidate.values) == dict(state.current)), None)
-        if start.score is None or held is None:
+        if state.is_ranked or start.score is None or held is None:
             return state.current
         return max([held, *whole], key=lambda e: e.rank).candidate.values
 

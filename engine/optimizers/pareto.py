@@ -61,7 +61,7 @@ class Pareto(Wrapping):
         self._known: _Known | None = None
 
     def parent(self, state: State) -> Values:
-        known = self._compared(state.history)
+        known = self._compared(state)
         if known is None:
             return state.current
         weights = [len(coordinates) for coordinates in known.wins]
@@ -97,15 +97,16 @@ class Pareto(Wrapping):
         self._parents = {key: list(parents) for key, parents in state["parents"].items()}
         self._inner.load_state_dict(state["of"])
 
-    def _compared(self, history: Sequence[Evaluation]) -> _Known | None:
+    def _compared(self, state: State) -> _Known | None:
         """`_Known.of`, once a step."""
+        history = state.history
         if not isinstance(history, tuple) or history is not self._history:
-            self._history, self._known = history, _Known.of(history)
+            self._history, self._known = history, None if state.is_ranked else _Known.of(history)
         return self._known
 
     def _merges(self, state: State) -> Iterator[Values]:
         """Merges of two of the front that were not evaluated yet, those of the most complementary pairs first."""
-        known = self._compared(state.history)
+        known = self._compared(state)
         if known is None:
             return
         by_key = {values_key(e.candidate.values): e.candidate.values for e in state.history}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine import optimizers
-from engine.optimizers._compared import rounds, with_strengths
+from engine.optimizers._compared import Round, rounds, with_strengths
 from engine.optimizers._descent import PERTURBED, SEARCHED, Settings, perturbed, replayed, step, values_at
 from engine.optimizers._space import Space, fresh
 from engine.optimizers._thompson import sampled
@@ -108,7 +108,7 @@ class Rank(Optimizer):
     def _numbers(self, state: State, n: int) -> list[Candidate]:
         space = Space(Space.of(state, self.config.log).axes, ())
         settings = self._settings()
-        descent = replayed(rounds(state.history), space.axes, state.initial, settings)
+        descent = replayed(_rounds(state), space.axes, state.initial, settings)
         number = min(n, self.config.line_search) if descent.is_search else n
 
         def drawn() -> Iterator[dict[str, Any]]:
@@ -122,16 +122,21 @@ class Rank(Optimizer):
 
     def _choices(self, state: State, n: int) -> list[Candidate]:
         space = Space((), Space.of(state, self.config.log).categories)
-        drawn = sampled(rounds(state.history), space.categories, state.rng)
+        drawn = sampled(_rounds(state), space.categories, state.rng)
         return [Candidate(values, THOMPSON) for values in fresh(state, space, drawn, n, self.config.tries)]
 
     def _words(self, state: State, n: int) -> list[Candidate]:
         worded = [param for param in state.params if param.kind in WORDED]
-        return self._inner.propose(replace(state, params=worded, history=with_strengths(state.history)), n)
+        history = with_strengths(state.history, is_ranked=state.is_ranked)
+        return self._inner.propose(replace(state, params=worded, history=history), n)
 
     def _settings(self) -> Settings:
         c = self.config
         return Settings(c.mu, c.eta, c.gamma, c.momentum, c.shrink)
+
+
+def _rounds(state: State) -> list[Round]:
+    return rounds(state.history, is_ranked=state.is_ranked)
 
 
 OPTIMIZER = Rank

@@ -237,6 +237,30 @@ def test_a_candidate_that_fails_is_not_shown_and_not_accepted(run):
     assert scores(result)[1] == [1, None]
 
 
+def test_an_optimizer_of_scores_is_told_what_holds_across_steps_and_one_of_rankings_the_win_rates(run):
+    class Ranked(Fixed):
+        needs = frozenset({"ranking"})
+
+    told = {}
+    for kind in (Fixed, Ranked):
+        optimizer = kind({"x": 0.2}, {"x": 0.1}, {"x": 0.6}, {"x": 0.5}, {"x": 0.7}, n=2)
+        run(ProgramRanker(nearest), optimizer=optimizer, name=kind.__name__)
+        assert all(state.is_ranked for state in optimizer.states)
+        told[kind] = {e.candidate.values["x"]: e.score for e in optimizer.states[2].history}
+    assert told[Ranked] == {0.0: None, 0.2: 1, 0.1: 0.5, 0.6: 1, 0.5: 0.5}  # of their steps
+    assert sorted(told[Fixed], key=told[Fixed].get) == [0.0, 0.1, 0.2, 0.5, 0.6] and told[Fixed][0.0] == 0.5
+
+
+def test_scores_are_told_as_they_are(tmp_path):
+    optimizer = Fixed({"x": 0.2}, {"x": 0.1})
+    x = trace.param(0.0, name="x", ge=0, le=1)
+    optimize(
+        lambda _: x + 0.0, ["a"], feedback=lambda _, out: out, optimizer=optimizer, workers=1,
+        budget=Budget(evaluations=2), run_dir=tmp_path / "run",
+    )  # fmt: skip
+    assert [e.score for e in optimizer.states[1].history] == [0, 0.2] and not optimizer.states[1].is_ranked
+
+
 def test_where_the_start_failed_there_is_nothing_to_win_against(run):
     x = trace.param(0.0, name="x", ge=0, le=1)
 

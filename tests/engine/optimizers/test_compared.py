@@ -10,7 +10,7 @@ import pytest
 
 from engine.comparison import win_rates
 from engine.feedback import Feedback
-from engine.optimizers._compared import comparable_scores, is_ranked, rounds, strengths, with_strengths
+from engine.optimizers._compared import comparable_scores, rounds, strengths, with_strengths
 from engine.optimizers.base import values_key
 from engine.ranking import Ranking
 from engine.ranking.bradley_terry import strengths_of
@@ -59,7 +59,8 @@ def test_failed_runs_count_as_the_lowest_difference_and_none_but_failures_as_not
     # where the start has no score, the others' mean stands for it
     history = [evaluation(x(0), 0.5, None), evaluation(x(1), 0.5, 1.0), evaluation(x(2), 0.5, 2.0)]
     assert comparable_scores(history)[1:] == pytest.approx([-0.25, 0.25])
-    assert comparable_scores([replace(history[0], feedback=(Feedback({"a": 1.0, "b": 0.0}), Feedback(0.5)))]) == [0.0]
+    several = replace(history[0], feedback=(Feedback({"a": 1.0, "b": 0.0}), Feedback(0.5)))
+    assert comparable_scores([several]) == [0.0]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -74,8 +75,8 @@ def test_rankings_are_those_that_were_given_the_held_values_among_them(seed):
         *judged(1, 0, [1, 2, 3, 4], orders, accepted=2),
         *judged(2, 2, [5], [Ranking([[2], [5]])]),
     ]
-    first, second = rounds(history)
-    assert is_ranked(history) and first.held is history[0] and second.held is history[2]
+    first, second = rounds(history, is_ranked=True)
+    assert first.held is history[0] and second.held is history[2]
     for found, order in zip(first.rankings, orders, strict=True):
         assert [set(tier) for tier in found.tiers] == [{key(v) for v in tier} for tier in order.tiers]
     assert second.rankings[0].tiers == ((key(2),), (key(5),))
@@ -86,8 +87,7 @@ def test_scores_are_ranked_in_each_step_and_failures_left_out():
         evaluation(x(0), 0.5, 0.5), evaluation(x(1), 0.7, None, step=1),
         replace(evaluation(x(2), 0.5, 0.9, step=1), accepted=True), evaluation(x(3), 0.1, 0.2, step=2),
     ]  # fmt: skip
-    first, second = rounds(history)
-    assert not is_ranked(history)
+    first, second = rounds(history, is_ranked=False)
     assert [set(t) for t in first.rankings[0].tiers] == [{key(1)}, {key(2), key(0)}]
     assert first.rankings[1].tiers == ((key(2),), (key(0),))
     assert second.held is history[2] and second.rankings[1].tiers == ((key(2),), (key(3),))
@@ -95,15 +95,14 @@ def test_scores_are_ranked_in_each_step_and_failures_left_out():
 
 def test_where_nobody_could_judge_there_is_no_ranking():
     silent = replace(evaluation(x(1), 0.0, step=1), feedback=(Feedback(text="cannot judge"),))
-    assert [r.rankings for r in rounds([unjudged(0), silent])] == [()]
-    assert strengths([unjudged(0), silent]) == {} and comparable_scores([unjudged(0), silent]) == [None, None]
+    nobody = [unjudged(0), silent]
+    assert [r.rankings for r in rounds(nobody, is_ranked=True)] == [()]
+    assert strengths(nobody, is_ranked=True) == {}
     # the held values failed: the others alone were ranked
-    failed = evaluation(x(0), None)
+    failed = replace(evaluation(x(0), None), feedback=(Feedback(text="it failed"),))
     pair = [evaluation(x(1), 1.0, step=1), evaluation(x(2), 0.0, step=1)]
-    assert rounds([replace(failed, feedback=(Feedback(text="it failed"),)), *pair])[0].rankings[0].tiers == (
-        (key(1),),
-        (key(2),),
-    )
+    (ranking,) = rounds([failed, *pair], is_ranked=True)[0].rankings
+    assert ranking.tiers == ((key(1),), (key(2),))
 
 
 def test_strengths_join_the_steps_where_win_rates_do_not():
@@ -112,12 +111,11 @@ def test_strengths_join_the_steps_where_win_rates_do_not():
     good = judged(2, 1, [3, 4], [Ranking([[3], [4], [1]])], accepted=3)
     history = [unjudged(0), *bad, *good]
     assert bad[0].score == 1 and good[1].score == 0.5
-    found = strengths(history)
+    found = strengths(history, is_ranked=True)
     assert found[key(2)] < found[key(0)] == 0 < found[key(1)] < found[key(4)] < found[key(3)]
     # by hand: each pair of a ranking of three counts 2/3
     wins = [[0, 0, 2, 0, 0], [2, 0, 2, 0, 0], [0] * 5, [0, 2, 0, 0, 2], [0, 2, 0, 0, 0]]
     expected, _ = strengths_of([[w / 3 for w in row] for row in wins])
     assert [found[key(v)] for v in range(5)] == pytest.approx(list(expected - expected[0]))
-    assert comparable_scores(history) == pytest.approx([found[key(v)] for v in range(5)])
-    told = [e.score for e in with_strengths(history)]
+    told = [e.score for e in with_strengths(history, is_ranked=True)]
     assert told == pytest.approx([1 / (1 + math.exp(-found[key(v)])) for v in range(5)]) and told[0] == 0.5

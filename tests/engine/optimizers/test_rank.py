@@ -89,7 +89,7 @@ def test_the_direction_by_hand():
     a, b = (0.5, 0.6), (0.8, 0.5)
     history = history_of([a, b], [-1.0, 2.0], PERTURBED)
     axes = Space.of(start_state(cube(2))).axes
-    found = replayed(rounds(history), axes, {"x0": 0.5, "x1": 0.5}, SETTINGS)
+    found = replayed(rounds(history, is_ranked=False), axes, {"x0": 0.5, "x1": 0.5}, SETTINGS)
     g = np.array([-0.3 + -0.3 + 0, 0 + 0.1 + 0.1]) / 3
     assert found.is_search and found.direction == pytest.approx(-g / np.linalg.norm(g))
     assert found.point == pytest.approx([0.5, 0.5]) and found.mu == 0.1
@@ -108,14 +108,14 @@ def test_a_line_search_goes_from_long_steps_to_short_ones_and_sets_mu():
     axes, start = Space.of(start_state(params)).axes, {"x0": 0.5, "x1": 0.5}
     for winner, mu in ((0, 0.1), (1, 0.1), (2, 0.08), (3, 0.08)):
         told = [*history, *history_of(steps, [5.0 * (i == winner) for i in range(4)], SEARCHED, step=2)[1:]]
-        after = replayed(rounds(told), axes, start, SETTINGS)
+        after = replayed(rounds(told, is_ranked=False), axes, start, SETTINGS)
         assert after.point == pytest.approx(steps[winner]) and after.mu == pytest.approx(mu) and not after.is_search
 
 
 def test_who_tells_nobody_apart_teaches_nothing():
     history = history_of([(0.5, 0.6), (0.8, 0.5)], [0.0, 0.0], PERTURBED)
     axes = Space.of(start_state(cube(2))).axes
-    found = replayed(rounds(history), axes, {"x0": 0.5, "x1": 0.5}, SETTINGS)
+    found = replayed(rounds(history, is_ranked=False), axes, {"x0": 0.5, "x1": 0.5}, SETTINGS)
     assert not found.is_search and not found.direction.any()
 
 
@@ -123,7 +123,7 @@ def test_strengths_of_values_are_bradley_terrys_of_the_candidates_with_one_choic
     c = trace.param("a", name="c", choices=list("abc"))
     values = [{"c": v} for v in "abc"]
     history = [evaluation(values[0], 1.0), evaluation(values[1], 3.0, step=1), evaluation(values[2], 2.0, step=1)]
-    mode, covariance = value_strengths(rounds(history), [Category(c, tuple("abc"))])
+    mode, covariance = value_strengths(rounds(history, is_ranked=False), [Category(c, tuple("abc"))])
     # b > c > a: of a ranking of three each pair counts 2/3
     expected = strengths_of(np.array([[0, 0, 0], [2, 0, 2], [2, 0, 0]]) / 3)
     assert mode == pytest.approx(expected[0]) and covariance == pytest.approx(expected[1])
