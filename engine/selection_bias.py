@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from operator import mul
 from statistics import fmean
 from typing import Any
 
 from engine.acceptance import Interval
 
-MOST_PRODUCTS = 20_000_000
+MOST_PRODUCTS = 2_000_000_000
 """Bounds resamples x candidates x examples: about a second."""
 
 Row = Sequence[float]
@@ -55,22 +52,19 @@ def corrected(scores: Sequence[Row], *, resamples: int = 1000, seed: int = 0) ->
     """
     if len(scores) < 2 or len(scores[0]) < 8:
         return None
-    n = len(scores[0])
-    resamples = max(200, min(resamples, MOST_PRODUCTS // (len(scores) * n)))
-    rng = random.Random(seed)
-    chosen: list[float] = []
-    gains: list[float] = []
-    while len(chosen) < resamples:
-        counts = [0] * n
-        for place in rng.choices(range(n), k=n):
-            counts[place] += 1
-        left_out = [place for place, count in enumerate(counts) if count == 0]
-        if not left_out:  # seldom: with eight examples one in four hundred
-            continue
-        best = scores[max(range(len(scores)), key=lambda i: math.fsum(map(mul, counts, scores[i])))]
-        chosen.append(fmean(best[place] for place in left_out))
-        gains.append(fmean(best[place] - scores[0][place] for place in left_out))
-    return Corrected(_interval(chosen, n), _interval(gains, n), len(scores))
+    import numpy as np  # takes a tenth of a second to import, and `engine` imports this file
+
+    rows, n = np.asarray(scores, dtype=float), len(scores[0])
+    resamples = max(200, min(resamples, MOST_PRODUCTS // rows.size))
+    counts = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=resamples)
+    left_out = counts == 0
+    counts, left_out = (
+        counts[left_out.any(1)],
+        left_out[left_out.any(1)],
+    )  # with eight examples one in four hundred goes
+    best = (counts @ rows.T).argmax(1)
+    chosen, gains = ((left_out * picked).sum(1) / left_out.sum(1) for picked in (rows[best], rows[best] - rows[0]))
+    return Corrected(_interval(chosen.tolist(), n), _interval(gains.tolist(), n), len(scores))
 
 
 def _interval(means: Sequence[float], n: int) -> Interval:
