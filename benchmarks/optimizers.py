@@ -8,7 +8,8 @@ runs on an example and of answers of the proposer (each sample counts); what it 
 examples (the noisy arms: by the true mean). The proposer is simulated (benchmarks/peers/proposer.py), or with
 --model smollm2-135m the embedded one; all ask it over HTTP, each in its own format. Prints, per task, the mean over
 the seeds with a 95 % bootstrap interval, and the difference of the reference (--reference, by default
-what "auto" chooses) to each, paired over the seeds. --out FILE keeps each run as a line of JSON, and leaves out those
+what "auto" chooses) to each, paired over the seeds. "auto:better" takes the highest mean, as the peers do, where the
+others take what a paired test bears out. --out FILE keeps each run as a line of JSON, and leaves out those
 that the file holds.
 """
 
@@ -43,6 +44,8 @@ MAIN = Path(__file__).resolve().parent / "peers" / "main.py"
 MOST = 96
 """Tokens of an answer of the embedded model, which takes about two seconds for them."""
 NEEDS_RANKING = {"rank"}
+OURS = ["auto", "auto:better", *(name for name in names() if name not in NEEDS_RANKING)]
+"""An optimizer, and its acceptance rule where it is not "paired"."""
 NOTES = {
     ("textgrad", "numeric"): "numbers as text",
     ("textgrad", "blind"): "numbers as text",
@@ -74,8 +77,9 @@ class Bench:
         with quiet():
             url = self.endpoint.open(name, self._answer(task, seed), asked.calls)
             llm = Limited(self.endpoint, name, url, asked.calls)
+            kind, _, accept = optimizer.partition(":")
             try:
-                found = run(TASKS[task](seed), optimizer, llm, seed=seed, runs=asked.runs, accept=asked.accept)
+                found = run(TASKS[task](seed), kind, llm, seed=seed, runs=asked.runs, accept=accept or "paired")
             except EngineError as error:  # an optimizer that cannot take this task, or this model
                 found = {"error": error.message}
         return {"task": task, "seed": seed, "optimizer": optimizer, **found}
@@ -190,13 +194,12 @@ def options() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--peer", help="an interpreter with the peers installed")
     found.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    found.add_argument("--ours", nargs="*", default=["auto", *(n for n in names() if n not in NEEDS_RANKING)])
+    found.add_argument("--ours", nargs="*", default=OURS, metavar="NAME[:RULE]")
     found.add_argument("--peers", nargs="*", choices=PEERS)
     found.add_argument("--seeds", type=int, default=10)
     found.add_argument("--runs", type=int, default=800, help="program runs on one example that a run may spend")
     found.add_argument("--calls", type=int, default=60, help="answers of the proposer that a run may spend")
     found.add_argument("--skill", type=float, default=0.7, help="how often the simulated proposer understands a fault")
-    found.add_argument("--accept", default="paired", help="the acceptance rule of ours")
     found.add_argument("--model", help="a local model in the place of the simulated proposer")
     found.add_argument("--reference", default="auto")
     found.add_argument("--out", type=Path)
