@@ -81,6 +81,21 @@ def comparable_scores(history: Sequence[Evaluation]) -> list[float | None]:
     return [_difference(e, against, lowest) for e in history]
 
 
+def whole_scores(history: Sequence[Evaluation]) -> list[float | None]:
+    """The mean score of each evaluation as if on all of the data; None where it has none.
+
+    Measured where it ran on all that the starting values ran on. On a part of it (`batch_size`, `halving`) the starting
+    values' mean and the mean difference to them on that part, so that an easy batch is no merit.
+    """
+    own = [e.score for e in history]
+    if not history or own[0] is None or all(e.examples == history[0].examples for e in history):
+        return own
+    return [
+        score if e.examples == history[0].examples or difference is None else own[0] + difference
+        for e, score, difference in zip(history, own, comparable_scores(history), strict=True)
+    ]
+
+
 def with_strengths(history: Sequence[Evaluation], *, is_ranked: bool) -> list[Evaluation]:
     """The evaluations, each with the probability to beat the starting values as its one score.
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.optimizers._compared import whole_scores
 from engine.optimizers.base import Evaluation
 
 Island = list[Evaluation]
@@ -24,7 +25,7 @@ def islands(
     At most `population` live on one: those leave first that have the scores of a newer one on every example, then
     the worst.
     """
-    start, *rest = map(_Member.of, history)
+    start, *rest = map(_Member.of, history, whole_scores(history))
     by_step: dict[int, list[_Member]] = {}
     for member in rest:
         by_step.setdefault(member.evaluation.step, []).append(member)
@@ -69,9 +70,10 @@ class _Member:
     pattern: frozenset[tuple[int, float | None]]
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> _Member:
+    def of(cls, evaluation: Evaluation, score: float | None) -> _Member:
         pattern = frozenset(zip(evaluation.examples, evaluation.scores, strict=True))
-        return cls(evaluation, (evaluation.rank, evaluation.step), pattern)
+        rank = evaluation.rank[0], -math.inf if score is None else score
+        return cls(evaluation, (rank, evaluation.step), pattern)
 
 
 def _kept(members: Sequence[_Member], population: int) -> list[_Member]:

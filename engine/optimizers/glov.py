@@ -10,6 +10,7 @@ from pydantic import Field
 
 from engine.errors import BudgetSpent, InputError
 from engine.optimizers._answers import model_of
+from engine.optimizers._compared import whole_scores
 from engine.optimizers._turns import Conversation, SamplingOptions, Turn, conversation, fresh, rows, spoken, wanted
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State
 from engine.optimizers.opro import Ranked, Scale, ranking, recombined, scored
@@ -169,17 +170,17 @@ class Glov(Optimizer):
 
 def has_improved(history: Sequence[Evaluation]) -> bool:
     """Whether an evaluation without a failed run scores higher than the first one, the start's."""
-    start = history[0].score
-    scores = [e.score for e in history[1:] if e.score is not None and not any(e.failed)]
-    return start is not None and any(score > start for score in scores)
+    start, *rest = zip(history, whole_scores(history), strict=True)
+    scores = [score for e, score in rest if score is not None and not any(e.failed)]
+    return start[1] is not None and any(score > start[1] for score in scores)
 
 
 def steering_gain(history: Sequence[Evaluation]) -> float:
     """Mean over the steps that wrote both ways of (steered mean score - unsteered); 0 before there is one."""
     steps: dict[int, dict[str, list[float]]] = {}
-    for evaluation in history:
-        if evaluation.score is not None and evaluation.candidate.reason in (STEERED, UNSTEERED):
-            steps.setdefault(evaluation.step, {}).setdefault(evaluation.candidate.reason, []).append(evaluation.score)
+    for evaluation, score in zip(history, whole_scores(history), strict=True):
+        if score is not None and evaluation.candidate.reason in (STEERED, UNSTEERED):
+            steps.setdefault(evaluation.step, {}).setdefault(evaluation.candidate.reason, []).append(score)
     gains = [fmean(halves[STEERED]) - fmean(halves[UNSTEERED]) for halves in steps.values() if len(halves) == 2]
     return fmean(gains) if gains else 0.0
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from engine.errors import ParamError
 from engine.llm import LLM, resolve
 from engine.optimizers._bandit import Array, Network, Pick, covariance, picks, standardized, trained
+from engine.optimizers._compared import whole_scores
 from engine.optimizers._turns import spoken
 from engine.optimizers._wrapping import Wrapping
 from engine.optimizers.base import Candidate, Evaluation, Options, State, values_key
@@ -137,9 +138,9 @@ def _sorted_out(drawn: Sequence[Candidate], state: State) -> tuple[list[Candidat
 
 def _scored(history: Sequence[Evaluation]) -> list[tuple[Evaluation, float]]:
     """The evaluations, each with its score, or with the lowest of all where a run failed."""
-    scores = [e.score for e in history if e.score is not None and not any(e.failed)]
-    lowest = min(scores, default=0.0)
-    return [(e, lowest if e.score is None or any(e.failed) else e.score) for e in history]
+    told = list(zip(history, whole_scores(history), strict=True))
+    lowest = min((score for e, score in told if score is not None and not any(e.failed)), default=0.0)
+    return [(e, lowest if score is None or any(e.failed) else score) for e, score in told]
 
 
 def _explained(candidate: Candidate, pick: Pick, nu: float, note: str) -> Candidate:

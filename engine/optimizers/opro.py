@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.errors import BudgetSpent
+from engine.optimizers._compared import whole_scores
 from engine.optimizers._turns import Conversation, SamplingOptions, Turn, conversation, fresh, rows, wanted
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, Options, State, values_key
 from engine.params import Param
@@ -91,10 +92,10 @@ def scored(param: Param, objective: str, shown: Ranked) -> Conversation:
 
 
 def ranking(history: Sequence[Evaluation], name: str) -> Ranked:
-    """The values of one parameter that were evaluated without a failed run, worst first."""
+    """The values of one parameter that were evaluated without a failed run, by `whole_scores`, worst first."""
     best: dict[str, tuple[Any, float]] = {}
-    for evaluation in history:
-        value, score = evaluation.candidate.values[name], evaluation.score
+    for evaluation, score in zip(history, whole_scores(history), strict=True):
+        value = evaluation.candidate.values[name]
         key = values_key({name: value})
         if score is not None and not any(evaluation.failed) and score > best.get(key, (None, float("-inf")))[1]:
             best[key] = (value, score)

@@ -10,8 +10,10 @@ import pytest
 
 from engine.comparison import win_rates
 from engine.feedback import Feedback
-from engine.optimizers._compared import comparable_scores, rounds, strengths, with_strengths
+from engine.optimizers._compared import comparable_scores, rounds, strengths, whole_scores, with_strengths
 from engine.optimizers.base import values_key
+from engine.optimizers.glov import has_improved
+from engine.optimizers.opro import ranking
 from engine.ranking import Ranking
 from engine.ranking.bradley_terry import strengths_of
 from tests.engine.optimizers.searching import evaluation
@@ -61,6 +63,19 @@ def test_failed_runs_count_as_the_lowest_difference_and_none_but_failures_as_not
     assert comparable_scores(history)[1:] == pytest.approx([-0.25, 0.25])
     several = replace(history[0], feedback=(Feedback({"a": 1.0, "b": 0.0}), Feedback(0.5)))
     assert comparable_scores([several]) == [0.0]
+
+
+def test_a_score_on_a_part_is_estimated_for_the_whole():
+    start = evaluation(x(0), 0.2, 0.9, 0.4)  # mean .5
+    easy = evaluation(x(1), 0.95, step=1, examples=(1,))
+    hard = evaluation(x(2), 0.4, step=2, examples=(0,))
+    whole = evaluation(x(3), 0.2, 0.9, 0.7, step=3)
+    failed = evaluation(x(4), None, step=4, examples=(0,))
+    assert whole_scores([start, easy, hard, whole, failed]) == pytest.approx([0.5, 0.55, 0.7, 0.6, None])
+    assert [value for value, _ in ranking([start, easy, hard, whole], "x")] == [0, 1, 3, 2]
+    assert not has_improved([start, evaluation(x(1), 0.85, step=1, examples=(1,))])  # below the start there
+    assert has_improved([start, hard]) and whole_scores([start, whole]) == [start.score, whole.score]
+    assert whole_scores([]) == [] and whole_scores([unjudged(0), easy]) == [None, 0.95]
 
 
 @pytest.mark.parametrize("seed", range(20))
