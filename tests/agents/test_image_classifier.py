@@ -119,10 +119,11 @@ def test_the_classes_stand_below_whatever_question() -> None:
         ("<think>it must be a lion", ""),
         ("lion\ud800", "lion"),
         ('{"class": "lion"}', "lion"),
+        ("100 \u3392", "MHz"),
     ],
 )
 def test_an_answer_is_matched_by_whole_words_longest_names_first(answer: str, wanted: str) -> None:
-    classes = ["lion", "sea lion", "Café", "Straße", "C++", "C"]
+    classes = ["lion", "sea lion", "Café", "Straße", "C++", "C", "MHz"]
     assert class_in(answer, classes) == class_in(answer, classes[::-1]) == wanted
 
 
