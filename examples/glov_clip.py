@@ -7,11 +7,12 @@ others are held out. A recipe for a GPU: both models are fetched from the hub, o
 """
 
 import argparse
-import random
 from pathlib import Path
 
-from engine import Budget, optimize, trace
+from engine import Budget, gallery, optimize, trace
 from engine.llm.encoders import DualEncoder, dual_encoder
+
+split = gallery.load("agents/image_classifier.py:split")
 
 
 def has_one_gap(text: str) -> bool:
@@ -25,17 +26,6 @@ prompt = trace.param(
     description="a caption of a photo, with {} where the name of the object goes",
     constraint=has_one_gap,
 )
-
-
-def split(folder: Path, shots: int) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
-    """(file, class) of the images to search on, and of the held-out ones."""
-    search, held_out = [], []
-    for kind in sorted(p for p in folder.iterdir() if p.is_dir()):
-        files = sorted(p for p in kind.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-        random.Random(0).shuffle(files)
-        search += [(file, kind.name) for file in files[:shots]]
-        held_out += [(file, kind.name) for file in files[shots:]]
-    return search, held_out
 
 
 def run(encoder: DualEncoder, folder: Path, shots: int, **options):

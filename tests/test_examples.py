@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -10,6 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from engine.testing import Server
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -70,6 +76,37 @@ def test_a_picture_is_found_by_ranking_and_a_run_goes_on_where_it_was(tmp_path):
     rest = run("rank_images.py", tmp_path, "parts", "--auto", "--rankings=24")
     assert rest.startswith("going on after 7 rankings\nranking 8, ")
     assert (tmp_path / "whole" / "state.json").read_text() == (tmp_path / "parts" / "state.json").read_text()
+
+
+def test_the_question_to_a_model_that_sees_pictures_gets_better(tmp_path):
+    """It tells how large a picture is, unless it is asked for its colour; one endpoint is both models."""
+
+    def skill(messages, request):
+        content = messages[-1]["content"]
+        if isinstance(content, str):
+            proposals = ["How large is it?", "Which colour has it?", "Is it bright?"]
+            return random.Random(request["seed"]).choice(proposals)
+        image = Image.open(io.BytesIO(base64.b64decode(content[0]["image_url"]["url"].partition("base64,")[2])))
+        if "colour" in content[1]["text"]:
+            return "It is dark red." if image.getpixel((0, 0)) == (139, 0, 0) else "Red, I think."
+        return f"{image.width} pixels"
+
+    for kind, colour in (("red", (255, 0, 0)), ("dark_red", (139, 0, 0))):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (8 + i, 8), colour).save(tmp_path / "data" / kind / f"{i}.png")
+    with Server(skill) as server:
+        model = f"{server.url}#test"
+        options = ("--vlm", model, "--llm", model, "--shots=4", "--evaluations=3", "--workers=4")
+        printed = run("glov_vlm.py", tmp_path, "data", *options)
+    assert printed.startswith("score 0 -> 1 (glov, evaluations)")
+    assert "'What is this a picture of?' -> 'Which colour has it?'" in printed
+    assert re.search(r"held out: 0 .*\(n = 4\) -> 1 .*\(n = 4\)", printed)
+    looks = [call.request for call in server.calls if not isinstance(call.request["messages"][-1]["content"], str)]
+    files = {path.read_bytes() for path in (tmp_path / "data").rglob("*.png")}
+    urls = {look["messages"][-1]["content"][0]["image_url"]["url"] for look in looks}
+    assert {base64.b64decode(url.partition("base64,")[2]) for url in urls} == files  # held-out ones too, in the end
+    assert all(look["max_tokens"] == 256 and look["temperature"] == 0 for look in looks)
 
 
 @pytest.mark.model

@@ -4,10 +4,12 @@ import inspect
 
 import pytest
 
-from engine import gallery, trace
+from engine import Media, gallery, trace
 from engine.errors import AnswerError, InputError
 from engine.feedback import Feedback
 from engine.llm import ScriptedLLM
+
+PICTURE = Media(b"\x89PNG\r\n\x1a\n")
 
 CALLS = {
     "solver.py:solve": (("What is 2+3?",), ["It is five.\nAnswer: 5"], "5"),
@@ -21,6 +23,7 @@ CALLS = {
         [{"criticism": "It is 5.", "rating": 1}],
         Feedback(score=0.1, text="It is 5."),
     ),
+    "image_classifier.py:name_class": ((PICTURE, ["cat", "dog"]), ["It is a dog."], "dog"),
 }
 
 
@@ -56,7 +59,8 @@ def test_another_prompt_reaches_the_model(agent, reference):
     llm = ScriptedLLM(script)
     with trace.using({param: "Quite another text."}):
         agent(reference)(*arguments, llm=llm)
-    assert llm.calls[0].messages[0]["content"] == "Quite another text."
+    said = llm.calls[0].messages[0]["content"]
+    assert said == "Quite another text." or {"type": "text", "text": "Quite another text."} in said
 
 
 def test_every_agent_is_listed_and_fits_a_screen_or_two():
