@@ -167,6 +167,11 @@ def unkilled(llm: OpenAILLM, base: Path, options: dict[str, Any], limits: dict[s
 
 def main(how: str, url: str, where: str, optimizer: str, budget: str, first: str, step: str) -> None:
     llm = OpenAILLM("test", url, timeout_s=5.0)  # it takes long to make, and holds no connection yet
+    if "embedder" in json.loads(optimizer):
+        # These take seconds, which no fork has to wait for.
+        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
+
+        import engine.llm.local  # noqa: F401
     mode = {"each": compared, "again": pursued}[how]
     print(json.dumps(mode(llm, Path(where), json.loads(optimizer), json.loads(budget), int(first), int(step))))
 
