@@ -115,11 +115,28 @@ class Result:
         named = {objective for mean in means for objective in mean} - {SCORE}
         return [whole[i] for i in front(means)] if named else []
 
-    def reset(self, to: Literal["before", "after"]) -> None:
-        """Set the parameters to the values that the run began with, or ended with."""
-        records = {record.name: record for record in self.params}
+    @property
+    def unproven(self) -> Evaluation | None:
+        """The evaluation on all of the data with the highest mean, where that is higher than `score`; else None.
+
+        It was not accepted: so few examples do not bear it out. `reset(result.unproven)` takes it all the same. None
+        where a ranker judged, whose win rates hold within a step.
+        """
+        start = self.history[0]
+        whole = [e for e in self.history if e.examples == start.examples]
+        held = next((e for e in whole if dict(e.candidate.values) == dict(self.best)), None)
+        if start.score is None or held is None:
+            return None
+        highest = max(whole, key=lambda e: e.rank)
+        return highest if highest.rank > held.rank else None
+
+    def reset(self, to: Literal["before", "after"] | Evaluation) -> None:
+        """Set the parameters to the values that the run began with, or ended with, or to those of an evaluation."""
+        values = (
+            dict(to.candidate.values) if isinstance(to, Evaluation) else {p.name: getattr(p, to) for p in self.params}
+        )
         for param in self.parameters:
-            value = getattr(records[param.name], to)
+            value = values[param.name]
             if param.kind != "weights" and param.value != value:
                 param.set(value, author="model")
 
@@ -139,12 +156,16 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The contents of result.json."""
+        higher = self.unproven
         return {
             "best": dict(self.best),
             "score": self.score,
             "baseline": self.baseline,
             "validation": None if self.validation is None else self.validation.to_json(),
             "corrected": None if self.corrected is None else self.corrected.to_json(),
+            "unproven": None
+            if higher is None
+            else {"step": higher.step, "score": higher.score, "values": dict(higher.candidate.values)},
             "optimizer": self.optimizer,
             "status": self.status,
             "stopped_by": self.stopped_by,
@@ -164,5 +185,8 @@ class Result:
             lines.append(f"  {self.corrected}")
         if self.validation is not None:
             lines.append(f"  {self.validation}")
+        if (higher := self.unproven) is not None:
+            told = f"{number(higher.score)} in step {higher.step}, more than {len(higher.examples)} examples bear out"
+            lines.append(f"  not accepted: {told} (result.unproven)")
         lines.append(f"  run folder: {self.run_dir}")
         return "\n".join(lines)
