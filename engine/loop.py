@@ -192,6 +192,7 @@ class _Job:
         llm = self._llm(optimizer, [param for param in start.params if is_proposable(param)])
         search = self._search(self._parts(start, optimizer, llm, terminal), start)
         if saved is None:
+            search.take(start.runs)
             self.record.save_step(search.first_row(), start.history, "start", search.state())
             terminal.say(self._plan(start, optimizer))
         else:

@@ -18,7 +18,7 @@ from engine.halving import halved
 from engine.metering import MeteredLLM
 from engine.optimizers.base import Candidate, Evaluation, Optimizer, State, Trajectory, values_key
 from engine.params import Param
-from engine.program import Outcome, Program
+from engine.program import Outcome, Program, Run
 from engine.progress import Terminal, number
 from engine.projection import outlook
 from engine.record import Record
@@ -129,6 +129,11 @@ class Search:
     @property
     def _shows_graphs(self) -> bool:
         return "graph" in self.parts.optimizer.needs
+
+    def take(self, runs: Mapping[int, Run]) -> None:
+        """Keep the starting values' runs, by example, for an optimizer that reads graphs."""
+        if self._shows_graphs:
+            self._trajectories.take(self.initial, runs)
 
     def store(self) -> None:
         """Set the held values on the parameters."""

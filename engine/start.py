@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from engine import optimizers
+from engine import optimizers, trajectories
 from engine.budget import Ledger
 from engine.discovery import check_params, in_graph, of_workflow, unique
 from engine.errors import InputError
@@ -26,18 +26,20 @@ PLAIN_KINDS = {"number", "integer", "choice", "flag"}
 class Start:
     """The parameters, the values that the search begins with, and all evaluations so far.
 
-    `has_graph`: whether a recorded run connects an output with a parameter.
+    `has_graph`: whether a recorded run connects an output with a parameter; `runs`: the starting values' runs by
+    example, with their graphs, where they are few enough to be kept.
     """
 
     params: list[Param]
     initial: dict[str, Any]
     history: list[Evaluation]
     has_graph: bool
+    runs: Mapping[int, Run] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of a recorded run; `graph` as JSON, of the first example only."""
+    """What is kept of a recorded run."""
 
     run: Run
     params: list[Param]
@@ -52,7 +54,12 @@ def begin(task: Task, program: Program, evaluator: Evaluator, ledger: Ledger, re
     if record.state is not None:
         return _resumed(task, evaluator, record, examples)
     ledger.reserve(runs=len(examples))
-    seen = evaluator.map_runs({}, examples, lambda index, run: _Seen(_light(run, index), in_graph(run.graph)))
+    is_kept = len(examples) <= trajectories.MOST_KEPT
+
+    def look(index: int, run: Run) -> _Seen:
+        return _Seen(run if is_kept or index == 0 else _light(run), in_graph(run.graph))
+
+    seen = evaluator.map_runs({}, examples, look)
     params = unique([*of_workflow(task.workflow), *(param for each in seen for param in each.params)])
     _check_runs([each.run for each in seen], task)
     check_params(params)
@@ -66,7 +73,8 @@ def begin(task: Task, program: Program, evaluator: Evaluator, ledger: Ledger, re
     outcomes = [each.run.outcome for each in seen]
     evaluation = as_evaluation(Candidate(initial, "the starting values"), examples, outcomes, 0)
     has_graph = first.subgraph([p for p in params if is_proposable(p)]) is not None
-    return Start(params, initial, [evaluation], has_graph)
+    runs = {index: each.run for index, each in enumerate(seen)} if is_kept else {}
+    return Start(params, initial, [evaluation], has_graph, runs)
 
 
 def choose_optimizer(
@@ -105,9 +113,9 @@ def _resumed(task: Task, evaluator: Evaluator, record: Record, examples: Sequenc
     return Start(params, initial, record.history(), has_graph=False)
 
 
-def _light(run: Run, index: int) -> Run:
-    """The run without its graph, which only the first example's is needed of."""
-    return run if index == 0 else Run(run.outcome, run.graph.__class__(), None, run.error)
+def _light(run: Run) -> Run:
+    """The run without its graph."""
+    return Run(run.outcome, run.graph.__class__(), None, run.error)
 
 
 def _check_runs(runs: Sequence[Run], task: Task) -> None:

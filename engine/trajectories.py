@@ -43,6 +43,12 @@ class Trajectories:
         """What `load` takes, plain JSON."""
         return {"traced": sorted(self._paid), "kept": sorted(self._free)}
 
+    def take(self, values: Mapping[str, Any], runs: Mapping[int, Run]) -> None:
+        """Keep runs, by example, that were made before the search: all of the values' or none."""
+        key = values_key(values)
+        self._kept |= {(key, index): run for index, run in runs.items()}
+        self._free |= {key} if runs else set()
+
     def plain(self, index: int, outcome: Outcome) -> Trajectory:
         """A run without its graph."""
         media = self._program.media(index)

@@ -59,8 +59,8 @@ def search(tmp_path):
 def test_a_candidate_that_is_worked_from_is_not_run_again_for_its_graphs(search):
     optimizer = Reader()
     result, made = search(optimizer)
-    # The start's two shown runs are made anew; those of x = 1 and 2 are the ones that their scores come from.
-    assert len(made) == 4 + 2 + 3 * 4 == result.cost.runs
+    # What is shown of x = 0, 1 and 2 are the runs that their scores come from.
+    assert len(made) == 4 + 3 * 4 == result.cost.runs
     assert sorted(set(made)) == sorted({(x, e) for x in (0, 1, 2, 3) for e in EXAMPLES})
     assert [[output for output, _ in seen] for seen in optimizer.seen] == [
         ["0.1", "0.2"],
@@ -79,7 +79,7 @@ def test_with_too_many_runs_graphs_come_from_runs_of_their_own_which_count(searc
 def test_of_several_candidates_the_best_ones_graphs_are_kept(search):
     optimizer = Reader(candidates=3)
     result, made = search(optimizer, evaluations=6)
-    assert len(made) == 4 + 2 + 6 * 4 == result.cost.runs
+    assert len(made) == 4 + 6 * 4 == result.cost.runs
     assert [output for output, _ in optimizer.seen[1]] == ["1.1", "1.2"]
 
 
@@ -93,5 +93,5 @@ def test_a_resumed_run_makes_lost_graphs_again_and_does_not_pay_for_them(search)
 
 def test_batches_that_grow_keep_theirs_too(search):
     result, made = search(Reader(), batch_size=2, evaluations=3)
-    # Of the start, which was run on all, two runs are made anew; candidates are run on two examples and then on all.
-    assert len(made) == result.cost.runs == 4 + 2 + 3 * 4
+    # Candidates are run on two examples and then on all.
+    assert len(made) == result.cost.runs == 4 + 3 * 4
