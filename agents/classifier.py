@@ -2,8 +2,8 @@
 
 classify("It broke after a week.") -> "negative"
 
-The sentences are Amazon reviews rated by people, from the source distribution of vaderSentiment (MIT):
-|mean rating| >= 1.5, as many positive as negative ones, half `fitness()`, half `held_out()`.
+The sentences are rated by people, from the source distribution of vaderSentiment (MIT): |mean rating| >= 1.5, as many
+positive as negative ones, half `fitness()`, half `held_out()`; of the SETS Amazon's reviews unless another is named.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ negative = trace.param(
 positive = trace.param(
     "positive", name="positive", description="a sentence that a happy customer writes about a product"
 )
+SETS = ("amazon", "movie", "nyt", "tweets")
+"""Reviews of products and films, sentences of editorials, tweets."""
+MOST = 300
+"""Sentences of a class in a half."""
 _lock = threading.Lock()
 _known: dict[str, Any] = {}
 
@@ -41,33 +45,34 @@ def classify(sentence: str) -> str:
 
 def score(sentence: str, output: str) -> Feedback:
     """1 if people rated the sentence so, else 0."""
-    wanted = "positive" if ratings()[sentence] > 0 else "negative"
+    rating = next(known[sentence] for known in map(ratings, SETS) if sentence in known)
+    wanted = "positive" if rating > 0 else "negative"
     return Feedback(float(output == wanted), f"people call {sentence!r:.200} {wanted}; the output was {output}")
 
 
-def fitness() -> list[str]:
-    """The half of the sentences that a search may see."""
-    return _halves()[0]
+def fitness(of: str = "amazon") -> list[str]:
+    """The half of a set that a search may see."""
+    return _halves(of)[0]
 
 
-def held_out() -> list[str]:
+def held_out(of: str = "amazon") -> list[str]:
     """The other half."""
-    return _halves()[1]
+    return _halves(of)[1]
 
 
 @functools.cache
-def ratings() -> dict[str, float]:
+def ratings(of: str = "amazon") -> dict[str, float]:
     """Sentence -> mean rating by people, from -4 to 4; a sentence that occurs twice counts once."""
-    file = model_path("vader-sentences") / "amazonReviewSnippets_GroundTruth.txt"
+    file = next(model_path("vader-sentences").glob(f"{of}*_GroundTruth.txt"))
     rows = (line.split("\t", 2) for line in file.read_text(encoding="utf-8").split("\n") if line.strip())
     return {sentence.strip(): float(rating) for _, rating, sentence in rows}
 
 
 @functools.cache
-def _halves(seed: int = 0) -> tuple[list[str], list[str]]:
+def _halves(of: str, seed: int = 0) -> tuple[list[str], list[str]]:
     rng = random.Random(seed)
-    classes = [[s for s, rating in ratings().items() if sign * rating >= 1.5] for sign in (-1, 1)]
-    size = min(map(len, classes)) // 2
+    classes = [[s for s, rating in ratings(of).items() if sign * rating >= 1.5] for sign in (-1, 1)]
+    size = min(MOST, *(len(sentences) // 2 for sentences in classes))
     drawn = [rng.sample(sentences, 2 * size) for sentences in classes]
     halves = [[s for sentences in drawn for s in sentences[i * size : (i + 1) * size]] for i in (0, 1)]
     for half in halves:

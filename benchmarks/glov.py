@@ -1,6 +1,6 @@
-"""GLOV's guidance, measured on SmolLM2-135M and Amazon sentences rated by people.
+"""GLOV's guidance, measured on SmolLM2-135M and sentences rated by people.
 
-    python benchmarks/glov.py effect [--draws 24] [--alphas 0.2] [--depth 0.4]
+    python benchmarks/glov.py effect [--draws 24] [--alphas 0.2] [--depth 0.4] [--sentences amazon movie nyt tweets]
     python benchmarks/glov.py runs [--seeds 0 1 2 3 4 5] [--arms off embedding text] [--evaluations 48] [--out FILE]
 
 effect: how much an offset changes the mean log-probability per token (nats) of held-out positive sentences
@@ -38,10 +38,10 @@ SHORT = {"candidates": 8, "explore": 8, "max_tokens": 24}
 Row = dict[str, Any]
 
 
-def sentences() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def sentences(of: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """By class: those that offsets are made of, and those that are scored, neutral ones among them."""
-    ratings = gallery.load("agents/classifier.py:ratings")()
-    halves = [gallery.load(f"agents/classifier.py:{name}")() for name in ("fitness", "held_out")]
+    ratings = gallery.load("agents/classifier.py:ratings")(of)
+    halves = [gallery.load(f"agents/classifier.py:{name}")(of) for name in ("fitness", "held_out")]
     drawn, scored = (
         {"positive": [s for s in half if ratings[s] > 0], "negative": [s for s in half if ratings[s] < 0]}
         for half in halves
@@ -67,10 +67,9 @@ def log_probability(llm: LocalLLM, texts: Sequence[str]) -> float:
     return sum(found) / len(found)
 
 
-def effect(draws: int, alphas: Sequence[float], depth: float) -> None:
-    llm = LocalLLM("smollm2-135m")
+def effect(llm: LocalLLM, of: str, draws: int, alphas: Sequence[float], depth: float) -> None:
     layer = decoder_layer(llm.model, depth)
-    drawn, scored = sentences()
+    drawn, scored = sentences(of)
 
     def levels(offset: torch.Tensor) -> tuple[float, ...]:
         """Positive minus negative, and neutral."""
@@ -92,7 +91,7 @@ def effect(draws: int, alphas: Sequence[float], depth: float) -> None:
                 ("random", direction * (offset.norm() / direction.norm())),
             ):
                 rows[name].append(tuple(a - b for a, b in zip(levels(used), plain, strict=True)))
-        print(f"alpha {alpha:g}, depth {depth:g}, {draws} draws      positive - negative              neutral")
+        print(f"{of}, alpha {alpha:g}, depth {depth:g}, {draws} draws      positive - negative              neutral")
         for name, found in rows.items():
             print(f"  {name:26}", *(interval(column) for column in zip(*found, strict=True)), sep="  ", flush=True)
 
@@ -176,6 +175,9 @@ def main() -> None:
     options.add_argument("what", choices=("effect", "runs"))
     options.add_argument("--draws", type=int, default=24)
     options.add_argument("--alphas", type=float, nargs="+", default=[0.2])
+    options.add_argument(
+        "--sentences", nargs="+", default=["amazon"], choices=gallery.load("agents/classifier.py:SETS")
+    )
     options.add_argument("--depth", type=float, default=0.4)
     options.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     options.add_argument("--arms", nargs="+", choices=OPTIONS, default=["off", "embedding", "text"])
@@ -183,7 +185,9 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     asked = options.parse_args()
     if asked.what == "effect":
-        effect(asked.draws, asked.alphas, asked.depth)
+        llm = LocalLLM("smollm2-135m")
+        for of in asked.sentences:
+            effect(llm, of, asked.draws, asked.alphas, asked.depth)
     else:
         runs(asked.seeds, asked.arms, asked.evaluations, asked.out)
 

@@ -39,6 +39,24 @@ def test_the_halves_are_balanced_and_share_no_sentence(agent):
     assert not set(halves[0]) & set(halves[1])
 
 
+@pytest.mark.parametrize(
+    ("of", "each"),
+    [
+        ("nyt", 99),
+        pytest.param("movie", 300, marks=pytest.mark.slow),  # each sentence is embedded
+        pytest.param("tweets", 280, marks=pytest.mark.slow),
+    ],
+)
+def test_there_are_three_other_sets(agent, of, each):
+    """Of 198 positive and 353 negative sentences of the Times, and of 560 negative tweets, half; of the films 300."""
+    halves = [agent(f"classifier.py:{name}")(of) for name in ("fitness", "held_out")]
+    ratings, score = agent("classifier.py:ratings")(of), agent("classifier.py:score")
+    for half in halves:
+        assert sum(ratings[s] >= 1.5 for s in half) == sum(ratings[s] <= -1.5 for s in half) == each
+        assert all(score(s, "positive" if ratings[s] > 0 else "negative").score == 1 for s in half)
+    assert not set(halves[0]) & set(halves[1])
+
+
 def test_embeddings_are_unit_vectors_whatever_the_batch(agent):
     embed = agent("classifier.py:embed")
     texts = ["short", "a much longer sentence about a camera that broke after a week of use"]
