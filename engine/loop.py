@@ -193,6 +193,7 @@ class _Job:
         search = self._search(self._parts(start, optimizer, llm, terminal), start)
         if saved is None:
             search.take(start.runs)
+            start = replace(start, runs={})  # they are not held longer than the search needs them
             self.record.save_step(search.first_row(), start.history, "start", search.state())
             terminal.say(self._plan(start, optimizer))
         else:

@@ -97,8 +97,8 @@ class State:
     the worst first; `examples`: all of this step's examples as text; `history`: all evaluations so
     far, oldest first, the starting values' first of all; `llm`: counted and budgeted by the loop, None
     for optimizers that need none; `rng`: seeded by run and step; `objective`: what the program is for,
-    its docstring; `is_ranked`: a ranker judges: scores in `history` are win rates among those compared in
-    one step for an optimizer that needs "ranking", and for the others the probability to beat the starting values, by
+    its docstring; `is_ranked`: a ranker judges, and the scores in `history` are win rates among those compared
+    in one step for an optimizer that needs "ranking", for the others the probability to beat the starting values, by
     Bradley-Terry strengths from all rankings; `notes["refused"]`: why proposals of the last step were not run.
     """
 
