@@ -1,6 +1,6 @@
 """GLOV's guidance, measured on SmolLM2-135M and sentences rated by people.
 
-    python benchmarks/glov.py effect [--draws 24] [--alphas 0.2] [--depth 0.4] [--sentences amazon movie nyt tweets]
+    python benchmarks/glov.py [effect] [--draws 24] [--alphas 0.2] [--depth 0.4] [--sentences amazon movie nyt tweets]
     python benchmarks/glov.py runs [--seeds 0 1 2 3 4 5] [--arms off embedding text] [--evaluations 48] [--out FILE]
 
 effect: how much an offset changes the mean log-probability per token (nats) of held-out positive sentences
@@ -172,7 +172,7 @@ def interval(values: Sequence[float]) -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=("effect", "runs"))
+    options.add_argument("what", nargs="?", choices=("effect", "runs"), default="effect")
     options.add_argument("--draws", type=int, default=24)
     options.add_argument("--alphas", type=float, nargs="+", default=[0.2])
     options.add_argument(
