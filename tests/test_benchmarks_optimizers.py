@@ -35,7 +35,19 @@ def peers(monkeypatch):
 
 def test_one_task_with_ours_alone(tmp_path):
     out = tmp_path / "rows.jsonl"
-    limits = ["--tasks", "puzzles", "--ours", "optoprime", "--seeds", "1", "--runs", "100", "--calls", "6"]
+    limits = [
+        "--tasks",
+        "puzzles",
+        "--ours",
+        "optoprime",
+        "optoprime:better",
+        "--seeds",
+        "1",
+        "--runs",
+        "100",
+        "--calls",
+        "6",
+    ]
     command = [
         sys.executable,
         str(BENCHMARKS / "optimizers.py"),
@@ -47,7 +59,7 @@ def test_one_task_with_ours_alone(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=BENCHMARKS.parent)
     rows = {row["optimizer"]: row for row in map(json.loads, out.read_text().splitlines())}
-    assert set(rows) == {"optoprime", "peer:opro"}
+    assert set(rows) == {"optoprime", "optoprime:better", "peer:opro"}
     assert all(row["runs"] <= 100 and row["calls"] <= 6 and 0 <= row["score"] <= 1 for row in rows.values())
     assert "optoprime is" in done.stdout
 
