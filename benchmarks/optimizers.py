@@ -82,6 +82,8 @@ class Bench:
                 found = run(TASKS[task](seed), kind, llm, seed=seed, runs=asked.runs, accept=accept or "paired")
             except EngineError as error:  # an optimizer that cannot take this task, or this model
                 found = {"error": error.message}
+            finally:
+                self.endpoint.close(name)
         return {"task": task, "seed": seed, "optimizer": optimizer, **found}
 
     def peer(self, peer: str, jobs: Sequence[tuple[str, int]]) -> Iterator[Row]:
@@ -103,6 +105,8 @@ class Bench:
                     line = process.stdout.readline()
                 except BrokenPipeError:
                     line = ""
+                finally:
+                    self.endpoint.close(name)
                 found = json.loads(line) if line else {"error": "the peer's process ended"}
                 # What the endpoint gave is the truth about calls; peers count their own.
                 row = {

@@ -38,6 +38,10 @@ class Endpoint:
         self._runs[run], self.given[run] = (answer, calls), 0
         return f"http://127.0.0.1:{self._server.server_address[1]}/{run}/v1"
 
+    def close(self, run: str) -> None:
+        """End a run and let its model go; `given` stays."""
+        del self._runs[run]
+
     def reply(self, run: str, request: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Status and body for a request."""
         if run not in self._runs:
