@@ -2,7 +2,7 @@
 
     python examples/glov_sentences.py [amazon | movie | nyt | tweets]
 
-Sentences: of four kinds, rated by people. Encoder: all-MiniLM-L6-v2. Proposer: SmolLM2-135M. After ten free texts
+Sentences: of four kinds, rated by people. Encoder: all-MiniLM-L6-v2. Proposer: SmolLM2-135M. After eight free texts
 it writes half of each step's with an offset from the worst known texts to the best ones, while that is no worse.
 """
 
@@ -36,7 +36,7 @@ def run(of: str, **options):
         classify,
         fitness(of),
         feedback=score,
-        optimizer={"kind": "glov", "begin": "scores", "crossover": 0.5},
+        optimizer={"kind": "glov", "begin": "scores", "candidates": 8, "explore": 8, "max_tokens": 24},
         validation=held_out(of),
         **options,
     )
@@ -45,7 +45,7 @@ def run(of: str, **options):
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("sentences", nargs="?", choices=WRITERS, default="amazon")
-    result = run(options.parse_args().sentences, llm="local:smollm2-135m", budget=Budget(evaluations=32))
+    result = run(options.parse_args().sentences, llm="local:smollm2-135m", budget=Budget(evaluations=48))
     print(result)
     written = Counter(e.candidate.reason for e in result.history[1:])
     for reason, number in written.most_common():
