@@ -12,6 +12,7 @@ from engine.budget import LimitReached
 from engine.comparison import EVEN, UNJUDGED, Answer, Comparison, comparable, joined
 from engine.errors import Stopped
 from engine.feedback import Feedback
+from engine.optimizers._compared import with_strengths
 from engine.optimizers.base import Candidate, Evaluation, Trajectory
 from engine.search import Parts, Search, highest
 
@@ -125,11 +126,7 @@ class RankedSearch(Search):
     def _history_told(self) -> tuple[Evaluation, ...]:
         """As it is for optimizers that read rankings; for the others with scores that hold across steps."""
         history = super()._history_told()
-        if "ranking" in self.parts.optimizer.needs:
-            return history
-        from engine.optimizers._compared import with_strengths  # loads numpy, which `engine` does not need
-
-        return tuple(with_strengths(history, is_ranked=True))
+        return history if "ranking" in self.parts.optimizer.needs else tuple(with_strengths(history, is_ranked=True))
 
     def _scores_of(self, values: Mapping[str, Any], batch: Sequence[int]) -> Sequence[float | None]:
         if values != self.current:

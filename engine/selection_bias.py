@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from engine.acceptance import Interval
 
 MOST_PRODUCTS = 200_000_000
@@ -52,8 +54,6 @@ def corrected(scores: Sequence[Row], *, resamples: int = 1000, seed: int = 0) ->
     """
     if len(scores) < 2 or len(scores[0]) < 8:
         return None
-    import numpy as np  # takes a tenth of a second to import, and `engine` imports this file
-
     rows, n = np.asarray(scores, dtype=float), len(scores[0])
     resamples = max(200, min(resamples, MOST_PRODUCTS // rows.size))
     counts = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=resamples)
