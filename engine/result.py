@@ -119,16 +119,18 @@ class Result:
     def unproven(self) -> Evaluation | None:
         """The evaluation on all of the data with the highest mean, where that is higher than `score`; else None.
 
-        It was not accepted: so few examples do not bear it out. `reset(result.unproven)` takes it all the same. None
-        where a ranker judged, whose win rates hold within a step.
+        It was not accepted: with the default rule, because so few examples do not bear it out. `reset(result.unproven)`
+        takes it all the same. It has no more failed runs than the best values. None where a ranker judged, whose win
+        rates hold within a step.
         """
         start = self.history[0]
         whole = [e for e in self.history if e.examples == start.examples]
         held = next((e for e in whole if dict(e.candidate.values) == dict(self.best)), None)
-        if start.score is None or held is None:
+        if start.score is None or held is None or held.score is None:
             return None
-        highest = max(whole, key=lambda e: e.rank)
-        return highest if highest.rank > held.rank else None
+        as_sound = [e for e in whole if e.score is not None and e.rank[0] >= held.rank[0]]
+        highest = max(as_sound, key=lambda e: e.score or 0.0)
+        return highest if (highest.score or 0.0) > held.score else None
 
     def reset(self, to: Literal["before", "after"] | Evaluation) -> None:
         """Set the parameters to the values that the run began with, or ended with, or to those of an evaluation."""
@@ -186,7 +188,6 @@ class Result:
         if self.validation is not None:
             lines.append(f"  {self.validation}")
         if (higher := self.unproven) is not None:
-            told = f"{number(higher.score)} in step {higher.step}, more than {len(higher.examples)} examples bear out"
-            lines.append(f"  not accepted: {told} (result.unproven)")
+            lines.append(f"  not accepted: {number(higher.score)} in step {higher.step} (result.unproven)")
         lines.append(f"  run folder: {self.run_dir}")
         return "\n".join(lines)

@@ -35,22 +35,12 @@ def peers(monkeypatch):
 
 def test_one_task_with_ours_alone(tmp_path):
     out = tmp_path / "rows.jsonl"
-    limits = [
-        "--tasks",
-        "puzzles",
-        "--ours",
-        "optoprime",
-        "optoprime:better",
-        "--seeds",
-        "1",
-        "--runs",
-        "100",
-        "--calls",
-        "6",
-    ]
+    asked = ["--tasks", "puzzles", "--ours", "optoprime", "optoprime:better"]
+    limits = ["--seeds", "1", "--runs", "100", "--calls", "6"]
     command = [
         sys.executable,
         str(BENCHMARKS / "optimizers.py"),
+        *asked,
         *limits,
         "--reference",
         "optoprime",

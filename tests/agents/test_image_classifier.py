@@ -191,23 +191,26 @@ def test_the_score_says_what_was_right_and_what_was_named() -> None:
     assert "no class" in score(example, "").text
 
 
+def searched(server: Server, optimizer: Any, proposer: ScriptedLLM, run_dir: Any, **options: Any) -> Any:
+    llm = OpenAILLM("test", server.url)
+    return optimize(
+        lambda example: name_class(example["picture"], list(COLOURS), llm),
+        EXAMPLES,
+        feedback=score,
+        optimizer=optimizer,
+        llm=proposer,
+        run_dir=run_dir,
+        **options,
+    )
+
+
 @pytest.mark.parametrize("workers", [1, 8])
 def test_a_search_finds_the_question_that_the_model_understands(workers: int, tmp_path: Any) -> None:
     """Asked anything, the model tells shapes: 0 of 8; to a guess it says "blue": 4 of 8; asked for colours: 8 of 8."""
     script = iter(["Which form is it?", "Take a guess!", "Which colour is it?"])
-    proposer = ScriptedLLM(lambda messages: next(script))
+    proposer, glov = ScriptedLLM(lambda messages: next(script)), {"kind": "glov", "candidates": 3}
     with Server(see) as server:
-        llm = OpenAILLM("test", server.url)
-        result = optimize(
-            lambda example: name_class(example["picture"], list(COLOURS), llm),
-            EXAMPLES,
-            feedback=score,
-            optimizer={"kind": "glov", "candidates": 3},
-            llm=proposer,
-            budget=Budget(evaluations=3),
-            workers=workers,
-            run_dir=tmp_path / "run",
-        )
+        result = searched(server, glov, proposer, tmp_path / "run", workers=workers, budget=Budget(evaluations=3))
     assert {e.candidate.values["class_question"]: e.score for e in result.history[1:]} == {
         "Which form is it?": 0.0, "Take a guess!": 0.5, "Which colour is it?": 1.0,
     }  # fmt: skip
@@ -220,16 +223,7 @@ def test_an_optimizer_that_reads_sees_the_model_s_own_words(tmp_path: Any) -> No
     """So the feedback need not repeat them."""
     proposer = ScriptedLLM([{"reasoning": "", "suggestion": {"class_question": "Which colour is it?"}}])
     with Server(see) as server:
-        llm = OpenAILLM("test", server.url)
-        result = optimize(
-            lambda example: name_class(example["picture"], list(COLOURS), llm),
-            EXAMPLES,
-            feedback=score,
-            optimizer="optoprime",
-            llm=proposer,
-            budget=Budget(evaluations=1),
-            run_dir=tmp_path / "run",
-        )
+        result = searched(server, "optoprime", proposer, tmp_path / "run", budget=Budget(evaluations=1))
     said = proposer.calls[0].messages[-1]["content"]
     told = said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
     assert re.search(r"look_\d+.*a (disc|square)", told) and "the answer names no class" in told
