@@ -16,6 +16,9 @@ from rl.policies._vllm.payload import is_aborted
 
 T = TypeVar("T")
 _MOST_ABORTS = 100
+KEPT_S = 1.0
+"""Seconds that an idle connection is kept: well under the 5 s after which vLLM closes it. A request sent at the
+moment in which the server closes its connection is lost, and looks like a server that has gone."""
 
 
 @dataclass
@@ -62,6 +65,12 @@ class Transport:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _connected(self, urls: Sequence[str], key: str | None) -> dict[str, openai.AsyncOpenAI]:
+        usual = openai.DEFAULT_CONNECTION_LIMITS
+        limits = type(usual)(
+            max_connections=usual.max_connections,
+            max_keepalive_connections=usual.max_keepalive_connections,
+            keepalive_expiry=KEPT_S,
+        )
         # Without the environment's proxies: these are addresses of machines of one's own.
         return {
             url: openai.AsyncOpenAI(
@@ -69,7 +78,7 @@ class Transport:
                 api_key=key or "none",
                 max_retries=0,  # the batch resends, after it knows which weights the server has
                 timeout=self.timeout_s,
-                http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
+                http_client=openai.DefaultAsyncHttpxClient(trust_env=False, limits=limits),
             )
             for url in urls
         }
