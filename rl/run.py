@@ -19,7 +19,7 @@ from rl.policies._vllm.launch import OwnServer
 from rl.policies.vllm import serving_command
 from rl.trainers.console import Console
 from rl.trainers.loop import Loop
-from rl.trainers.model import require_model
+from rl.trainers.model import leave_at_exit, require_model
 from rl.trainers.parts import Prepared
 
 MAY_DIFFER = ("trainer.steps",)
@@ -99,6 +99,7 @@ def train(
         if folder is not None:
             folder.close()
     prepared.accelerator.wait_for_everyone()
+    leave_at_exit()
     return Run.read(path)
 
 
@@ -122,7 +123,9 @@ def evaluate(
     console.say(f"evaluating {saved or prepared.experiment.config.model.name}")
     parts = prepared.built(saved, say=console.say)
     with parts.policy:
-        return _loop(experiment).measured(parts)
+        measured = _loop(experiment).measured(parts)
+    leave_at_exit()
+    return measured
 
 
 def dry_run(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ def accelerator_for_this_launch() -> Accelerator:
     two configs. The loop opens autocast itself.
     """
     accelerator = Accelerator()
+    atexit.unregister(_leave)
     kind = accelerator.distributed_type.value
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU"):
         raise EnvironmentMissing(
@@ -39,6 +41,19 @@ def accelerator_for_this_launch() -> Accelerator:
             next_step="launch without FSDP, DeepSpeed and Megatron",
         )
     return accelerator
+
+
+def leave_at_exit() -> None:
+    """Leave the group of processes when this one ends: its threads must be gone before the interpreter is.
+
+    For a run that ended well. After a failure the others may still be in an exchange, and leaving would wait for it.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def require_model(name: str, near: Path | None = None) -> str:

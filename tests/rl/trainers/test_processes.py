@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from rl import checkpoint
 
 PROGRAM = """
-import json, sys, torch
+import atexit, json, os, sys, torch
 torch.set_num_threads(1)
+# The first that is registered is the last that is run: by then the process has left its group.
+atexit.register(lambda: torch.distributed.is_initialized() and os._exit(9))
 import rl
 config, run_dir, resume = json.loads(sys.argv[1])
 rl.train(config, resume=resume, run_dir=run_dir, is_quiet=True)
