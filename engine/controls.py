@@ -48,6 +48,7 @@ def optimize_with_controls(
     record = read_json(path)
     record["controls"] = {name: _told(control) for name, control in found.items()}
     write_json(path, record)
+    result.report()
     return result, found
 
 

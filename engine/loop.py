@@ -167,7 +167,7 @@ class _Job:
     def run(self) -> Result:
         try:
             with terminable(), Terminal(self.task.budget) as terminal:
-                return self._result(*self._searched(terminal))
+                result = self._result(*self._searched(terminal))
         except BaseException as error:
             self.record.fail(error)
             raise
@@ -175,6 +175,8 @@ class _Job:
             self.evaluator.close()
             self.awaiter.close()
             self.record.close()
+        result.report()
+        return result
 
     def _searched(self, terminal: Terminal) -> tuple[Search, Ending]:
         """The search after its end, and what ended it."""

@@ -143,7 +143,7 @@ class Result:
                 param.set(value, author="model")
 
     def report(self) -> Path:
-        """Write report.html into the run folder and return its path."""
+        """Write report.html into the run folder anew, as `optimize` does at its end, and return its path."""
         return write_report(self.run_dir)
 
     def diff(self) -> SourceDiff:
@@ -189,5 +189,10 @@ class Result:
             lines.append(f"  {self.validation}")
         if (higher := self.unproven) is not None:
             lines.append(f"  not accepted: {number(higher.score)} in step {higher.step} (result.unproven)")
+        if self.stopped_by == "invalid" and self.cost.invalid:
+            lines.append(
+                f"  {self.cost.invalid} proposals were not allowed or had been tried before, which is the limit"
+                " (Budget(invalid=...)); the run folder's report shows them"
+            )
         lines.append(f"  run folder: {self.run_dir}")
         return "\n".join(lines)

@@ -31,7 +31,6 @@ def words(folder: Path) -> Table:
         budget=Budget(evaluations=48, invalid=192),
         run_dir=folder,
     )
-    result.report()
     table = Table("class texts from", "fitness", "held out [95 %]", "negative | positive", title="optimize()")
     table.add_row("the start", f"{result.baseline:.3f}", interval(result.validation.baseline), "negative | positive")
     for name, each in {"opro": result, **controls}.items():

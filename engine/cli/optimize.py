@@ -44,7 +44,7 @@ def optimize(
     )
     _print(result, controls)
     typer.echo(f"run folder: {result.run_dir}")
-    typer.echo(f"report:     {result.report()}")
+    typer.echo(f"report:     {result.run_dir / 'report.html'}")
     if code := exit_code(result):
         raise typer.Exit(code)
 

@@ -195,7 +195,6 @@ def test_no_line_that_a_model_wrote_runs_in_this_process_until_the_user_adopts_i
         assert program.workflow("it is 7") == 70  # afterwards too, and in a recording
         with trace.record():
             assert program.workflow("it is 8").value == 80
-        result.report()
         result.diff()
     assert result.score == 1.0 and len(result.history) == 5 and detector.found == []
     assert not place.exists()

@@ -32,6 +32,7 @@ def test_controls_start_alike_and_the_run_keeps_its_own_values(tmp_path):
     assert all(control.baseline == result.baseline == -7 for control in controls.values())
     assert all((tmp_path / "run" / "controls" / name / "result.json").exists() for name in controls)
     record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert "placebo" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert {name: told["score"] for name, told in record["controls"].items()} == {
         name: control.score for name, control in controls.items()
     }

@@ -454,7 +454,7 @@ def test_the_run_folder_holds_what_the_report_reads(run, tmp_path):
         assert [e["values"] for e in evaluations] == [{"x": 0.0}, {"x": 2.0}]
         assert evaluations[1]["accepted"] and evaluations[1]["texts"] == ["say"] and evaluations[1]["arm"] == "Fixed"
         assert [n["name"] for n in journal.rows("graph")[0]["nodes"]] == ["x", "height_1"]
-    assert result.report().read_text(encoding="utf-8").startswith("<!")
+    assert (result.run_dir / "report.html").read_text(encoding="utf-8").startswith("<!")
 
 
 def test_the_diff_is_a_patch_of_the_users_file(run, tmp_path):

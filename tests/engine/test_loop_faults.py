@@ -101,6 +101,7 @@ def test_malformed_answers_in_a_sample_of_several_cost_only_themselves(run):
 def test_plain_answers_that_are_no_values_end_the_run_in_time(run, optimizer, kind):
     result = run(llm=ScriptedLLM(lambda messages: MALFORMED[kind]), optimizer=optimizer)
     assert result.stopped_by == "invalid" and result.best == {"x": 1}
+    assert "  5 proposals were not allowed or had been tried before" in str(result)
     assert result.cost.invalid == 5  # 8 candidates a step, but of the last step only as many as may still be invalid
 
 
