@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,7 +176,10 @@ class _Job:
             self.evaluator.close()
             self.awaiter.close()
             self.record.close()
-        result.report()
+        try:
+            result.report()
+        except Exception as error:  # the page can be written again; the result of a long search must not go with it
+            warnings.warn(f"no report.html: {error}; try `engine report {result.run_dir}`", stacklevel=3)
         return result
 
     def _searched(self, terminal: Terminal) -> tuple[Search, Ending]:

@@ -105,6 +105,15 @@ def test_plain_answers_that_are_no_values_end_the_run_in_time(run, optimizer, ki
     assert result.cost.invalid == 5  # 8 candidates a step, but of the last step only as many as may still be invalid
 
 
+def test_a_report_that_cannot_be_written_takes_nothing_with_it(run, tmp_path):
+    def in_the_way(_):
+        (tmp_path / "r" / "report.html").mkdir(exist_ok=True)
+
+    with pytest.warns(UserWarning, match=r"no report.html: (.|\n)*try `engine report"):
+        result = run(llm=ScriptedLLM([GOOD] * 9), callbacks=[in_the_way])
+    assert result.best == {"x": 2} and result.status == "done"
+
+
 def test_an_optimizer_that_proposes_nothing_ends(run):
     from engine.optimizers import Optimizer
 
