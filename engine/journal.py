@@ -136,11 +136,13 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that writes nothing. A finished run may lie on a medium where WAL cannot be opened."""
+    """A connection that writes nothing. A finished run may lie on a medium where WAL cannot be opened; elsewhere a
+    reader that opens it would leave files beside the journal, which it may not remove."""
     if not path.is_file():
         raise DataError("there is no journal", place=str(path))
     with _readable_errors(path):
-        for options in ("mode=ro", "mode=ro&immutable=1"):
+        ways = ("mode=ro&immutable=1", "mode=ro") if _is_closed(path) else ("mode=ro", "mode=ro&immutable=1")
+        for options in ways:
             uri = f"{path.resolve().as_uri()}?{options}"
             connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
             try:
@@ -149,6 +151,16 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
             except sqlite3.OperationalError:
                 connection.close()
     raise DataError("the file is not a journal", place=str(path))
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether nobody has the journal open: with write-ahead logging the last to close it removes the log."""
+    try:
+        with path.open("rb") as file:
+            uses_wal = file.read(20)[18:] == b"\2\2"  # https://sqlite.org/fileformat.html, 1.3.3
+    except OSError:  # SQLite will say why
+        return False
+    return uses_wal and not Path(f"{path}-wal").exists()
 
 
 @contextmanager

@@ -114,10 +114,15 @@ def test_reading_writes_nothing_and_needs_a_journal(tmp_path):
         Journal(tmp_path / "none.sqlite", read_only=True)
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.put("e", 1, 1)
+        with Journal(tmp_path / "j.sqlite", read_only=True) as beside:
+            assert beside.rows("e") == [1]
+            journal.put("e", 3, 3)
+            assert beside.rows("e") == [1, 3]
     with Journal(tmp_path / "j.sqlite", read_only=True) as journal:
-        assert journal.rows("e") == [1]
+        assert journal.rows("e") == [1, 3]
         with pytest.raises(InputError, match="readonly"):
             journal.put("e", 2, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["j.sqlite"]
 
 
 @pytest.mark.parametrize("read_only", [True, False])
