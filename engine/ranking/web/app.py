@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from engine.errors import InputError, UnknownName
 from engine.ranking.desk import Assigned, Desk
@@ -37,6 +38,20 @@ _RANGE = re.compile(r"bytes=(\d{1,9})-(\d{0,9})")
 _ITEM = re.compile(r"[0-9a-f]{24}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NOT_SIGNED_IN = "Open the link that you were given: it signs you in."
+
+
+class _Stream(StreamingResponse):
+    """Events as they come. ended: called once afterwards, also where the page went before the first."""
+
+    def __init__(self, events: AsyncIterator[str], ended: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 class Form:
@@ -141,33 +156,32 @@ class Form:
         annotator, secret = await run_in_threadpool(self.who, request)
         if self.streams[annotator.id] >= MOST_STREAMS:
             raise HTTPException(429, "Too many open pages.", {"Retry-After": "3"})
-        return StreamingResponse(self._states(annotator, secret), media_type="text/event-stream")
+        self.streams[annotator.id] += 1  # without a pause after the question, as all pages may come at once
+
+        def ended() -> None:
+            self.streams[annotator.id] -= 1
+
+        return _Stream(self._states(annotator, secret), ended)
 
     async def _states(self, annotator: Annotator, secret: str) -> AsyncIterator[str]:
         """What lies before the annotator, whenever it changes, while they are signed in; a comment now and then, so
         that nobody hangs up."""
-        if self.streams[annotator.id] >= MOST_STREAMS:  # others that were let in meanwhile were not counted yet
-            return
-        self.streams[annotator.id] += 1
         last, silent = "", 0.0
-        try:
-            while not self.stopping.is_set():
-                found = await run_in_threadpool(self._state, annotator, secret)
-                if found is None:
-                    return
-                state = json.dumps(found)
-                if state != last:
-                    yield f"event: state\ndata: {state}\n\n"
-                elif silent >= BEAT_S:
-                    yield ": still here\n\n"
-                silent = 0.0 if state != last or silent >= BEAT_S else silent + POLL_S
-                last = state
-                try:
-                    await asyncio.wait_for(self.stopping.wait(), POLL_S)
-                except TimeoutError:
-                    continue
-        finally:
-            self.streams[annotator.id] -= 1
+        while not self.stopping.is_set():
+            found = await run_in_threadpool(self._state, annotator, secret)
+            if found is None:
+                return
+            state = json.dumps(found)
+            if state != last:
+                yield f"event: state\ndata: {state}\n\n"
+            elif silent >= BEAT_S:
+                yield ": still here\n\n"
+            silent = 0.0 if state != last or silent >= BEAT_S else silent + POLL_S
+            last = state
+            try:
+                await asyncio.wait_for(self.stopping.wait(), POLL_S)
+            except TimeoutError:
+                continue
 
     def _state(self, annotator: Annotator, secret: str) -> dict[str, Any] | None:
         if self.members.signed_in(secret) is None:  # revoked since
