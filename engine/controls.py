@@ -10,7 +10,7 @@ from engine import optimizers
 from engine.jsonfiles import read_json, write_json
 from engine.loop import optimize
 from engine.optimizers.base import Optimizer
-from engine.result import Result
+from engine.result import Result, write_page
 
 __all__ = ["optimize_with_controls"]
 
@@ -48,7 +48,7 @@ def optimize_with_controls(
     record = read_json(path)
     record["controls"] = {name: _told(control) for name, control in found.items()}
     write_json(path, record)
-    result.report()
+    write_page(result)
     return result, found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from engine.projection import projection
 from engine.ranked import RankedSearch
 from engine.ranking import Ranker
 from engine.record import Record
-from engine.result import Cost, ParamRecord, Result, Validation
+from engine.result import Cost, ParamRecord, Result, Validation, write_page
 from engine.search import Callback, Ending, Parts, Search, interrupted
 from engine.selection_bias import Corrected, corrected
 from engine.sieve import is_proposable
@@ -176,10 +175,7 @@ class _Job:
             self.evaluator.close()
             self.awaiter.close()
             self.record.close()
-        try:
-            result.report()
-        except Exception as error:  # the page can be written again; the result of a long search must not go with it
-            warnings.warn(f"no report.html: {error}; try `engine report {result.run_dir}`", stacklevel=3)
+        write_page(result)
         return result
 
     def _searched(self, terminal: Terminal) -> tuple[Search, Ending]:

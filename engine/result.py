@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -196,3 +197,11 @@ class Result:
             )
         lines.append(f"  run folder: {self.run_dir}")
         return "\n".join(lines)
+
+
+def write_page(result: Result) -> None:
+    """Write a result's report.html, or warn: it can be written again, and must not take a long search with it."""
+    try:
+        result.report()
+    except Exception as error:
+        warnings.warn(f"no report.html: {error}; try `engine report {result.run_dir}`", stacklevel=2)

@@ -66,7 +66,7 @@ class Transport:
 
     async def _connected(self, urls: Sequence[str], key: str | None) -> dict[str, openai.AsyncOpenAI]:
         usual = openai.DEFAULT_CONNECTION_LIMITS
-        limits = type(usual)(
+        limits = type(usual)(  # of httpx, or of httpx2 since openai 3
             max_connections=usual.max_connections,
             max_keepalive_connections=usual.max_keepalive_connections,
             keepalive_expiry=KEPT_S,
